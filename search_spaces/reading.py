@@ -1,0 +1,102 @@
+"""Specs from YAML files, presets and dictionaries, and back to YAML."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.errors import BadInput, nearest_name
+from search_spaces.messages import explain
+from search_spaces.presets import is_preset, preset_names, preset_path
+from search_spaces.spec import StudySpec
+from search_spaces.yaml_text import format_yaml, parse_yaml
+
+
+def load_spec(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> StudySpec:
+    """Read and validate a spec.
+
+    Args:
+        source: The path of a YAML file, the name of a preset ("quickstart"; hyphens and
+            underscores are alike), or the spec as a dictionary. A file that is called like a
+            preset is read as "./quickstart".
+        overrides: Fields to set in it, as "training.epochs=5"; values are YAML.
+
+    Returns:
+        The spec, valid throughout.
+
+    Raises:
+        BadInput: There is no such file or preset, it is not YAML, or the first thing wrong in it.
+
+    Example:
+        >>> load_spec("quickstart", ["training.epochs=5"]).training.epochs
+        5
+    """
+    raw = deepcopy(source) if isinstance(source, dict) else _read(source)
+    for override in overrides:
+        _set(raw, override)
+    try:
+        return StudySpec.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, raw) from None
+
+
+def dump_spec(spec: StudySpec) -> str:
+    """Write a spec as YAML with all its defaults, so that later defaults do not change it.
+
+    Args:
+        spec: The spec.
+
+    Returns:
+        YAML that `load_spec` reads back to an equal spec.
+    """
+    content = spec.model_dump(mode="json", exclude_none=True)
+    for name in content["axes"].keys() & content["training"].keys():
+        del content["training"][name]  # Not in use: the axis gives the values.
+    return format_yaml(content)
+
+
+def json_schema() -> dict[str, Any]:
+    """Describe specs as JSON Schema, short forms included, so that editors complete them."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **StudySpec.model_json_schema(),
+    }
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    is_name = isinstance(source, str) and is_preset(source)
+    path = preset_path(str(source)) if is_name else Path(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        hint = nearest_name(str(source), preset_names())
+        raise BadInput(f"{str(source)!r} is neither a file nor a preset{hint}") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise BadInput(f"{str(source)!r} cannot be read: {error}; give a YAML file") from None
+    content = parse_yaml(text, str(source))
+    if not isinstance(content, dict):
+        raise BadInput(
+            f"{str(source)!r} holds no spec; a spec is a mapping with at least 'study', "
+            "'dataset' and 'axes'"
+        )
+    return content
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    """Set one field, `section.field=value`, in a spec that is not validated yet."""
+    path, equals, text = override.partition("=")
+    *sections, field = path.strip().split(".")
+    if not equals or not all([*sections, field]):
+        raise BadInput(f"{override!r} is not an override; write it as 'training.epochs=5'")
+    place = raw
+    for depth, section in enumerate(sections, start=1):
+        inner = place.setdefault(section, {})
+        if isinstance(inner, str):  # The short form of a dataset or a strategy.
+            inner = place[section] = {"name": inner}
+        if not isinstance(inner, dict):
+            whole = ".".join(sections[:depth])
+            raise BadInput(f"{override!r} goes into {whole}, which is {inner!r}; set {whole} whole")
+        place = inner
+    place[field] = parse_yaml(text, override)
