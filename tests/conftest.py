@@ -1,0 +1,46 @@
+"""Fixtures for data on disk: the real MNIST where it is at hand, and small IDX files."""
+
+import gzip
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D}
+_IDX_CODES["float64"] = 0x0E
+
+IdxWriter = Callable[[Path, NDArray[Any]], Path]
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """A folder to give as `data_dir` which holds the real MNIST; skips where there is none."""
+    own = os.environ.get("VAE_STUDY_DATA")
+    folders = [Path(own)] if own else []
+    folders += [_REPOSITORY / "data", _REPOSITORY.parent / "shared" / "data"]
+    name = "train-images-idx3-ubyte"
+    for folder in folders:
+        for place in (folder / "mnist", folder):
+            if (place / name).is_file() or (place / f"{name}.gz").is_file():
+                return folder
+    pytest.skip(f"no MNIST in {', '.join(map(str, folders))}; VAE_STUDY_DATA can name its folder")
+
+
+@pytest.fixture(scope="session")
+def write_idx() -> IdxWriter:
+    """Writes an array as an IDX file, gzipped if the name ends in .gz, and returns its path."""
+
+    def write(path: Path, array: NDArray[Any]) -> Path:
+        header = struct.pack(">HBB", 0, _IDX_CODES[array.dtype.name], array.ndim)
+        header += struct.pack(f">{array.ndim}I", *array.shape)
+        content = header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        return path
+
+    return write

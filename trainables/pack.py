@@ -1,0 +1,239 @@
+"""A pack: trials with stacked weights, trained together as one fused model.
+
+Lanes share the minibatch and nothing else. Each lane has its own weights, noise, coefficients
+and Adam moments, and the loss that is differentiated is the sum of the lanes' losses, so that
+no lane enters the gradient of another. Lanes of smaller latent_dim are padded with units whose
+weights and noise are zero; such a unit has μ = 0, σ² = 1, z = 0 and a gradient of exactly zero,
+so that it stays that way.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from search_spaces import Trial, stack_key
+from trainables.architectures import LaneBuffer, ParameterShape, build_network, draw_parameters
+from trainables.device_data import DeviceData
+from trainables.objectives import LaneObjectives, kl_divergence, reconstruction_loss
+from trainables.streams import minibatch_order, training_noise
+
+__all__ = ["NUMERICS_VERSION", "EpochMeans", "Pack", "minibatch_sizes"]
+
+NUMERICS_VERSION = 1
+"""Raised whenever the same trial would give other numbers; part of every trial_id."""
+
+LEARNED_VARIANCE = "decoder.log_variance"
+
+
+@dataclass(frozen=True)
+class EpochMeans:
+    """Means over an epoch's images, taken while the parameters move; each of shape (lanes,).
+
+    Attributes:
+        reconstruction: -log p(x | z), nats per image.
+        kl: KL divergence (the paper, equation 6), nats per image.
+        objective: What was minimised, nats per image.
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+    objective: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """ELBO at β = 1, nats per image."""
+        return -(self.reconstruction + self.kl)
+
+
+def minibatch_sizes(images: int, batch_size: int) -> list[int]:
+    """Return an epoch's minibatch sizes: full ones and the rest.
+
+    A rest of a single image is left out, since batch normalisation has no variance to divide by.
+    """
+    full, rest = divmod(images, batch_size)
+    return [batch_size] * full + ([rest] if rest > 1 or full == 0 else [])
+
+
+class Pack:
+    """Trials in training: parameters, Adam moments and running statistics of all lanes.
+
+    Attributes:
+        trials: The lanes' trials.
+        data: The images, on the device that trains.
+        epoch: Epochs completed.
+        parameters: Trained values, views of shape (lanes, …) by name.
+        state: Running statistics of batch normalisation, likewise.
+    """
+
+    def __init__(
+        self, trials: Sequence[Trial], data: DeviceData, latent_dim: int | None = None
+    ) -> None:
+        """Draw the initial weights of every lane from its own seed.
+
+        Args:
+            trials: The lanes' trials, one or more, of one `stack_key`.
+            data: The images.
+            latent_dim: Units per lane, padding included; the largest of the trials by default.
+
+        Raises:
+            ValueError: The trials cannot be stacked.
+            BadInput: The architecture cannot take images of this shape.
+        """
+        if len({stack_key(trial) for trial in trials}) != 1:
+            raise ValueError("a pack needs one or more trials of one stack_key")
+        self.trials = tuple(trials)
+        self.data = data
+        self.epoch = 0
+        self.device = data.splits["train"].device
+        self.dtype = torch.float32 if trials[0].precision == "float32" else torch.float64
+        self.network = build_network(trials[0].architecture, data.shape)
+        self.latent_dim = latent_dim or max(trial.latent_dim for trial in trials)
+        self.objectives = LaneObjectives.of(trials, self.dtype, self.device)
+
+        padded = self.parameter_shapes(self.latent_dim)
+        self.parameters = self._buffer(padded)
+        self.state = self._buffer(self.network.buffers())
+        for lane, trial in enumerate(self.trials):
+            shapes = self.parameter_shapes(trial.latent_dim)
+            values = draw_parameters(shapes, trial.initialisation, trial.seed)
+            self.parameters.fill_lane(lane, values)
+            buffers = draw_parameters(self.network.buffers(), trial.initialisation, trial.seed)
+            self.state.fill_lane(lane, buffers)
+        self._prepare_optimizer(self._buffer(padded), self._buffer(padded))
+
+    def parameter_shapes(self, latent_dim: int) -> list[ParameterShape]:
+        """Return the trained parameters of a lane of that latent_dim."""
+        shapes = self.network.parameters(latent_dim)
+        if self.trials[0].decoder == "gaussian_learned":
+            shapes = [*shapes, ParameterShape(LEARNED_VARIANCE, (1,), "zeros")]
+        return shapes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Minibatches of an epoch."""
+        return len(minibatch_sizes(self.data.images("train"), self.trials[0].batch_size))
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Images that each lane sees in an epoch."""
+        return sum(minibatch_sizes(self.data.images("train"), self.trials[0].batch_size))
+
+    @property
+    def log_decoder_variance(self) -> Tensor:
+        """Log s of a Gaussian decoder, fixed or as learned so far, shape (lanes, 1)."""
+        if self.trials[0].decoder == "gaussian_learned":
+            return self.parameters.views[LEARNED_VARIANCE]
+        return self.objectives.log_decoder_variance
+
+    def train_epoch(self) -> EpochMeans:
+        """Train all lanes for one epoch.
+
+        A lane that diverges has a mean that is not finite; the other lanes do not notice.
+        """
+        batch_size = self.trials[0].batch_size
+        sizes = minibatch_sizes(self.data.images("train"), batch_size)
+        order = minibatch_order(self.data.images("train"), self.trials[0].data_seed, self.epoch).to(
+            self.device
+        )
+        noise = self._epoch_noise()  # (lanes, images, latent_dim)
+        leaves = {
+            name: view.detach().requires_grad_() for name, view in self.parameters.views.items()
+        }
+        totals = torch.zeros(3, len(self.trials), dtype=torch.float64, device=self.device)
+        start = 0
+        for step, size in enumerate(sizes):
+            rows = slice(start, start + size)
+            start += size
+            images = self.data.batch("train", order[rows], self.dtype)
+            reconstruction, penalty, kl = self._losses(leaves, images, noise[:, rows])
+            loss = reconstruction + self.objectives.beta * penalty  # (lanes, batch)
+            gradients = torch.autograd.grad(loss.mean(1).sum(), list(leaves.values()))
+            for name, gradient in zip(leaves, gradients, strict=True):
+                self._gradients.views[name].copy_(gradient)
+            self._set_learning_rates(self.epoch * len(sizes) + step)
+            self._optimizer.step()
+            totals += torch.stack([reconstruction, kl, loss]).detach().sum(2)
+        self.epoch += 1
+        reconstruction, kl, objective = totals / sum(sizes)
+        return EpochMeans(reconstruction, kl, objective)
+
+    def subset(self, lanes: Sequence[int]) -> "Pack":
+        """Return a pack of some of the lanes, in the state they are in."""
+        pack = Pack([self.trials[lane] for lane in lanes], self.data, self.latent_dim)
+        pack.restore(
+            {name: tensor[list(lanes)] for name, tensor in self.tensors().items()}, self.epoch
+        )
+        return pack
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that changes in training, by name, each (lanes, …); not copies."""
+        return {
+            "parameters": self.parameters.flat,
+            "exp_avg": self._moments[0].flat,
+            "exp_avg_sq": self._moments[1].flat,
+            "state": self.state.flat,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], epoch: int) -> None:
+        """Return to a state that `tensors` gave at the end of `epoch`."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        self._set_epoch(epoch)
+
+    def _losses(
+        self, parameters: dict[str, Tensor], images: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return reconstruction loss, penalty and KL, each (lanes, batch), in nats."""
+        state = self.state.views
+        mean, log_variance = self.network.encode(parameters, images, state, training=True)
+        codes = self.objectives.codes(mean, log_variance, noise)
+        output = self.network.decode(parameters, codes, state, training=True)
+        log_decoder_variance = parameters.get(LEARNED_VARIANCE, self.log_decoder_variance)
+        reconstruction = reconstruction_loss(
+            self.trials[0].decoder, output, images, log_decoder_variance
+        )
+        with torch.no_grad():
+            kl = kl_divergence(mean, log_variance).sum(-1)
+        return reconstruction, self.objectives.penalty(mean, log_variance), kl
+
+    def _epoch_noise(self) -> Tensor:
+        images = self.data.images("train")
+        noise = torch.zeros(len(self.trials), images, self.latent_dim, dtype=self.dtype)
+        for lane, trial in enumerate(self.trials):
+            drawn = training_noise(images, trial.latent_dim, trial.seed, self.epoch)
+            noise[lane, :, : trial.latent_dim] = drawn
+        return noise.to(self.device)
+
+    def _set_learning_rates(self, step: int) -> None:
+        total = self.trials[0].epochs * self.steps_per_epoch
+        cosine = 0.5 * (1 + math.cos(math.pi * step / total))
+        for trial, group in zip(self.trials, self._optimizer.param_groups, strict=True):
+            factor = cosine if trial.learning_rate_schedule == "cosine" else 1.0
+            group["lr"] = trial.learning_rate * factor
+
+    def _buffer(self, shapes: list[ParameterShape]) -> LaneBuffer:
+        return LaneBuffer.zeros(shapes, len(self.trials), self.dtype, self.device)
+
+    def _prepare_optimizer(self, exp_avg: LaneBuffer, exp_avg_sq: LaneBuffer) -> None:
+        """Set up one Adam with a group per lane; moments and gradients lie in flat buffers."""
+        self._moments = exp_avg, exp_avg_sq
+        self._gradients = self._buffer(exp_avg.shapes)
+        lanes = [lane.detach() for lane in self.parameters.flat]
+        for lane, gradient in zip(lanes, self._gradients.flat, strict=True):
+            lane.grad = gradient
+        self._optimizer = torch.optim.Adam([{"params": [lane]} for lane in lanes], fused=True)
+        for lane, first, second in zip(lanes, exp_avg.flat, exp_avg_sq.flat, strict=True):
+            step = torch.zeros((), dtype=torch.float32, device=self.device)
+            self._optimizer.state[lane] = {
+                "step": step,
+                "exp_avg": first,
+                "exp_avg_sq": second,
+            }
+
+    def _set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        for state in self._optimizer.state.values():
+            state["step"].fill_(epoch * self.steps_per_epoch)

@@ -1,0 +1,201 @@
+"""Rows of the tables from a pack's evaluations; column names as in the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from search_spaces import RecordSettings
+from trainables.pack import EpochMeans, Pack
+from trainables.statistics import Array, Evaluation
+
+__all__ = ["PackRows", "RowCollector", "trial_row", "variance_law"]
+
+
+@dataclass
+class PackRows:
+    """What a pack leaves behind.
+
+    Attributes:
+        trials: One row per finished trial: status and measured columns, no hyperparameters.
+        units: One row per trial, recorded epoch, split and unit.
+        epochs: One row per trial and epoch.
+        models: trial_id to a model in safetensors format, where asked for.
+    """
+
+    trials: pd.DataFrame
+    units: pd.DataFrame
+    epochs: pd.DataFrame
+    models: dict[str, bytes] = field(default_factory=dict)
+
+
+def variance_law(evaluation: Evaluation, lane: int, latent_dim: int) -> Array:
+    """Return mean σ² + Var μ of each of a lane's units (the paper, equation 13)."""
+    law: Array = (evaluation.posterior_variance + evaluation.mean_variance)[lane, :latent_dim]
+    return law
+
+
+def trial_row(
+    pack: Pack, lane: int, train: Evaluation, test: Evaluation, record: RecordSettings
+) -> dict[str, Any]:
+    """Return the measured columns of one lane's row in `trials`."""
+    trial = pack.trials[lane]
+    law = variance_law(train, lane, trial.latent_dim)
+    row: dict[str, Any] = {
+        "epochs_trained": pack.epoch,
+        "active_units": _active_units(train, lane, trial.latent_dim, record),
+        "active_units_kl": int((train.kl[lane, : trial.latent_dim] > record.active_kl).sum()),
+        "train_objective": train.objective[lane],
+        "variance_law_mean": law.mean(),
+        "variance_law_variance": law.var(),
+        "parameters": sum(shape.numel for shape in pack.parameter_shapes(trial.latent_dim)),
+        "device": _device_name(pack.device),
+        "decoder_variance": (
+            None if trial.decoder == "bernoulli" else pack.log_decoder_variance[lane].exp().item()
+        ),
+    }
+    for split, evaluation in (("train", train), ("test", test)):
+        row[f"{split}_elbo"] = evaluation.elbo[lane]
+        row[f"{split}_reconstruction"] = evaluation.reconstruction[lane]
+        row[f"{split}_kl"] = evaluation.kl[lane].sum()
+        row[f"{split}_mse"] = evaluation.mse[lane]
+    return row
+
+
+class RowCollector:
+    """Gathers the rows of a pack as it trains."""
+
+    def __init__(self, rows: PackRows | None = None) -> None:
+        """Start empty, or from the rows of a checkpoint."""
+        self._frames: dict[str, list[pd.DataFrame]] = {"trials": [], "units": [], "epochs": []}
+        self._models: dict[str, bytes] = {}
+        if rows is not None:
+            for table, frames in self._frames.items():
+                frame = getattr(rows, table)
+                if len(frame):
+                    frames.append(frame)
+            self._models = dict(rows.models)
+
+    def rows(self) -> PackRows:
+        """Return all rows so far; a unit recorded twice at an epoch counts once, the last."""
+        frames = {
+            table: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            for table, frames in self._frames.items()
+        }
+        if len(frames["units"]):
+            key = ["trial_id", "epoch", "split", "unit"]
+            units = frames["units"].drop_duplicates(key, keep="last", ignore_index=True)
+            frames["units"] = units
+        return PackRows(**frames, models=dict(self._models))
+
+    def add_trial(self, row: Mapping[str, Any]) -> None:
+        """Add a finished trial."""
+        self._frames["trials"].append(pd.DataFrame([row]))
+
+    def add_model(self, trial_id: str, model: bytes) -> None:
+        """Add a finished trial's weights."""
+        self._models[trial_id] = model
+
+    def add_epoch(
+        self,
+        pack: Pack,
+        trial_ids: Sequence[str],
+        lanes: Sequence[int],
+        means: EpochMeans | None,
+        test: Evaluation,
+        record: RecordSettings,
+        seconds: float,
+    ) -> pd.DataFrame:
+        """Add an epoch of some lanes; return a summary row for each (see `PackTraining.latest`).
+
+        Args:
+            pack: The lanes in training.
+            trial_ids: Their ids.
+            lanes: Which of them to record.
+            means: Running means of the epoch; None before training.
+            test: Statistics on the test images after the epoch.
+            record: Thresholds of activity.
+            seconds: Time the pack trained for, of which each lane gets its share.
+        """
+        rows, latest = [], []
+        for lane in lanes:
+            latent_dim = pack.trials[lane].latent_dim
+            active_units = _active_units(test, lane, latent_dim, record)
+            law_mean = variance_law(test, lane, latent_dim).mean()
+            rows.append(
+                {
+                    "trial_id": trial_ids[lane],
+                    "epoch": pack.epoch,
+                    "train_elbo": None if means is None else means.elbo[lane].item(),
+                    "train_reconstruction": (
+                        None if means is None else means.reconstruction[lane].item()
+                    ),
+                    "train_kl": None if means is None else means.kl[lane].item(),
+                    "test_elbo": test.elbo[lane],
+                    "active_units": active_units,
+                    "variance_law_mean": law_mean,
+                    "seconds": seconds / len(trial_ids),
+                }
+            )
+            latest.append(
+                {
+                    "trial_id": trial_ids[lane],
+                    "train_objective": np.nan if means is None else means.objective[lane].item(),
+                    "active_units": active_units,
+                    "variance_law_mean": law_mean,
+                }
+            )
+        if rows:
+            frame = pd.DataFrame(rows).astype(
+                {name: "float64" for name in ("train_elbo", "train_reconstruction", "train_kl")}
+            )
+            self._frames["epochs"].append(frame)
+        return pd.DataFrame(latest)
+
+    def add_units(
+        self,
+        pack: Pack,
+        trial_ids: Sequence[str],
+        lanes: Sequence[int],
+        split: str,
+        evaluation: Evaluation,
+        record: RecordSettings,
+    ) -> None:
+        """Add the units of some lanes at the pack's epoch, padding left out."""
+        for lane in lanes:
+            latent_dim = pack.trials[lane].latent_dim
+            gain = evaluation.reconstruction_gain
+            self._frames["units"].append(
+                pd.DataFrame(
+                    {
+                        "trial_id": trial_ids[lane],
+                        "epoch": pack.epoch,
+                        "step": pack.epoch * pack.steps_per_epoch,
+                        "split": split,
+                        "unit": np.arange(latent_dim),
+                        "mean": evaluation.mean[lane, :latent_dim],
+                        "mean_variance": evaluation.mean_variance[lane, :latent_dim],
+                        "posterior_variance": evaluation.posterior_variance[lane, :latent_dim],
+                        "second_moment": evaluation.second_moment[lane, :latent_dim],
+                        "kl": evaluation.kl[lane, :latent_dim],
+                        "reconstruction_gain": (
+                            np.full(latent_dim, np.nan) if gain is None else gain[lane, :latent_dim]
+                        ),
+                        "active": evaluation.mean_variance[lane, :latent_dim]
+                        > record.active_variance,
+                    }
+                )
+            )
+
+
+def _active_units(
+    evaluation: Evaluation, lane: int, latent_dim: int, record: RecordSettings
+) -> int:
+    return int((evaluation.mean_variance[lane, :latent_dim] > record.active_variance).sum())
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
