@@ -1,0 +1,208 @@
+"""The commit protocol: which trials of a study are done, and how their rows come to storage.
+
+A pack's rows lie in `<table>/<pack_id>.parquet`, one file per table, and `trials` is written
+last: its row is the commit mark. A failed trial has no rows elsewhere and a file of its own,
+`trials/failed-<trial_id>.parquet`, so that a retry can put its row aside alone. Files of `trials`
+are added and replaced but never deleted, so `pandas.read_parquet` on the folder works at any
+moment.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from study.storage import Folder
+from study.tables import DONE, KEYS, SCHEMAS, TRIALS, to_table
+
+__all__ = [
+    "clean",
+    "commit",
+    "committed",
+    "create_tables",
+    "forget_failed",
+    "read_rows",
+    "read_trials",
+    "write_table",
+]
+
+FURTHER_TABLES = ("samples", "encodings", "probes")
+"""Tables that a spec may ask for, committed like `units` and `epochs`."""
+
+_PACK_TABLES = ("units", "epochs", *FURTHER_TABLES)
+_EMPTY = "empty"
+_FAILED = "failed-"
+_COMMIT_COLUMNS = ["trial_id", "status", "attempt", "pack_id"]
+_PACK_ID = re.compile(rf"(?!{_EMPTY}$|{_FAILED})[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def create_tables(folder: Folder) -> None:
+    """Write a file without rows to each table that has none, so that they read from the start."""
+    for name in ("units", "epochs", "trials"):
+        if not folder.exists(_file(name, _EMPTY)):
+            write_table(folder, _file(name, _EMPTY), SCHEMAS[name].empty_table())
+
+
+def commit(
+    folder: Folder,
+    pack_id: str,
+    trials: pd.DataFrame,
+    units: pd.DataFrame,
+    epochs: pd.DataFrame,
+    further: Mapping[str, pa.Table] | None = None,
+) -> None:
+    """Put a pack's rows on storage; the same rows again give the same files again.
+
+    Only one process may commit to a study at a time.
+
+    Args:
+        folder: The study's folder.
+        pack_id: The pack, named after its members.
+        trials: Rows of `trials`, each with this pack_id.
+        units: Rows of `units` of those trials that did not fail.
+        epochs: Rows of `epochs` of those trials that did not fail.
+        further: Tables of `FURTHER_TABLES` by name, each with a trial_id column.
+
+    Raises:
+        ValueError: The rows do not fit the schemas, or do not belong to these trials.
+        StorageError: Storage failed; the pack counts as not committed.
+    """
+    if not _PACK_ID.fullmatch(pack_id):
+        raise ValueError(f"{pack_id!r} cannot name a pack's files")
+    rows = _ordered("trials", trials)
+    if rows["pack_id"].unique().to_pylist() != [pack_id]:
+        raise ValueError(f"trials.pack_id: not {pack_id!r} throughout")
+    is_failed = pc.equal(rows["status"], "failed")
+    done, failed = rows.filter(pc.invert(is_failed)), rows.filter(is_failed)
+    tables = {
+        "units": _ordered("units", units),
+        "epochs": _ordered("epochs", epochs),
+        **(further or {}),
+    }
+    for name, table in tables.items():
+        _check_members(name, table, done["trial_id"])
+    if len(done):
+        for name, table in tables.items():
+            write_table(folder, _file(name, pack_id), table)
+        write_table(folder, _file("trials", pack_id), done)
+    for row in range(len(failed)):
+        one = failed.slice(row, 1).combine_chunks()
+        write_table(folder, f"trials/{_failed_file(one['trial_id'][0].as_py())}", one)
+
+
+def committed(folder: Folder) -> pd.DataFrame:
+    """Return trial_id, status, attempt and pack_id of every committed trial, once each."""
+    return read_trials(folder, _COMMIT_COLUMNS)
+
+
+def read_trials(folder: Folder, columns: list[str] | None = None) -> pd.DataFrame:
+    """Return the `trials` row of every committed trial, once each."""
+    rows = _trial_rows(folder, columns or TRIALS.names)
+    return rows[_counts(rows)].reset_index(drop=True)
+
+
+def forget_failed(folder: Folder, trial_ids: Collection[str]) -> None:
+    """Take the failed rows of these trials out of `trials`, before they are run again.
+
+    Trials without a failed row are left alone. Killed in between, they are merely not committed.
+    """
+    wanted = {_failed_file(trial_id) for trial_id in trial_ids}
+    for name in wanted.intersection(folder.files("trials", ".parquet")):
+        # Without rows, not deleted: deleting it would break whoever is reading the folder.
+        write_table(folder, f"trials/{name}", TRIALS.empty_table())
+
+
+def clean(folder: Folder) -> None:
+    """Remove what interrupted commits left: temporary files, rows without a `trials` row.
+
+    A trial committed more than once keeps one row: a finished one rather than a failed one, then
+    the highest attempt, then the first pack_id. The other row goes, and its units and epochs
+    before it, so that an interrupted clean is taken up by the next.
+    """
+    folder.remove_temporaries()
+    rows = _trial_rows(folder, _COMMIT_COLUMNS)
+    surplus = rows[~_counts(rows)]
+    forget_failed(folder, set(surplus.loc[surplus["status"] == "failed", "trial_id"]))
+    for pack_id, lost in surplus[surplus["status"] != "failed"].groupby("pack_id"):
+        for name in (*_PACK_TABLES, "trials"):
+            _drop_rows(folder, _file(name, str(pack_id)), set(lost["trial_id"]))
+    packs = set(rows.loc[_counts(rows) & (rows["status"] != "failed"), "pack_id"])
+    for name in _PACK_TABLES:
+        for file in folder.files(name, ".parquet"):
+            if _stem(file) not in packs | {_EMPTY}:
+                folder.delete(f"{name}/{file}")
+
+
+def read_rows(
+    folder: Folder, name: str, files: Collection[str], columns: list[str] | None = None
+) -> pa.Table:
+    """Read the rows of some files of a table, with the file of each row as `__filename`."""
+    schema = SCHEMAS[name]
+    paths = [folder.full(f"{name}/{file}") for file in files]
+    with folder.errors("read", name):
+        dataset = ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.filesystem)
+        return dataset.to_table(columns=[*(columns or schema.names), "__filename"])
+
+
+def write_table(folder: Folder, relative: str, table: pa.Table) -> None:
+    """Write a Parquet file, whole; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    folder.write_whole(relative, sink.getvalue().to_pybytes())
+
+
+def _trial_rows(folder: Folder, columns: list[str]) -> pd.DataFrame:
+    files = folder.files("trials", ".parquet")
+    rows: pd.DataFrame = read_rows(folder, "trials", files, columns).select(columns).to_pandas()
+    return rows
+
+
+def _counts(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a row is the one that counts for its trial: see `clean`."""
+    rank = rows.assign(done=rows["status"].isin(DONE)).sort_values(
+        ["done", "attempt", "pack_id"], ascending=[False, False, True], kind="stable"
+    )
+    return (~rank.duplicated("trial_id")).reindex(rows.index)
+
+
+def _drop_rows(folder: Folder, relative: str, trial_ids: set[str]) -> None:
+    if not folder.exists(relative):
+        return
+    with folder.errors("read", relative):
+        table = pq.read_table(folder.full(relative), filesystem=folder.filesystem)
+    keep = pc.invert(pc.is_in(table["trial_id"], pa.array(trial_ids, pa.string())))
+    write_table(folder, relative, table.filter(keep))
+
+
+def _ordered(name: str, frame: pd.DataFrame) -> pa.Table:
+    """Convert rows, sorted by the table's key so that the order of lanes leaves no trace."""
+    table = to_table(name, frame)
+    twice = table.select(KEYS[name]).to_pandas().duplicated()
+    if twice.any():
+        raise ValueError(f"{name}: two rows for {table.slice(int(twice.argmax()), 1).to_pylist()}")
+    return table.sort_by([(column, "ascending") for column in KEYS[name]])
+
+
+def _check_members(name: str, table: pa.Table, done: pa.ChunkedArray) -> None:
+    if name not in _PACK_TABLES:
+        raise ValueError(f"{name}: not a table of packs; those are {', '.join(_PACK_TABLES)}")
+    strangers = set(table["trial_id"].to_pylist()) - set(done.to_pylist())
+    if strangers:
+        raise ValueError(f"{name}.trial_id: {min(strangers)!r} has no finished row in `trials`")
+
+
+def _file(table: str, stem: str) -> str:
+    return f"{table}/{stem}.parquet"
+
+
+def _failed_file(trial_id: str) -> str:
+    return f"{_FAILED}{trial_id}.parquet"
+
+
+def _stem(file: str) -> str:
+    return PurePosixPath(file).stem
