@@ -1,5 +1,29 @@
 """How a spec becomes tables: planning, running on Ray Tune, committing, and the command line.
 
-`run_study` and `load_study` are the two entries from Python. Names are loaded on first use, so
-that reading tables imports neither torch nor Ray.
+    from study import load_study, run_study
+
+Names are loaded on first use, so that reading tables imports neither torch nor Ray.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.loading import Study, list_studies, load_study
+    from study.run import resume_study, run_study
+
+__all__ = ["Study", "list_studies", "load_study", "resume_study", "run_study"]
+
+_MODULES = {
+    "Study": "study.loading",
+    "list_studies": "study.loading",
+    "load_study": "study.loading",
+    "resume_study": "study.run",
+    "run_study": "study.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'study' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import safetensors
@@ -13,7 +14,7 @@ from torch import Tensor
 from trainables.pack import NUMERICS_VERSION
 from trainables.rows import PackRows
 
-__all__ = ["Checkpoint", "pack_up", "unpack"]
+__all__ = ["Checkpoint", "pack_up", "read_members", "unpack"]
 
 TABLES = ("trials", "units", "epochs")
 
@@ -73,17 +74,13 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
     Raises:
         ValueError: It is damaged, or of other trials or another numerics version.
     """
-    try:
-        header_size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + header_size])
-        state = json.loads(header["__metadata__"]["state"])
-        tensors = dict(safetensors.torch.load(data))
-    except (safetensors.SafetensorError, json.JSONDecodeError, KeyError, UnicodeDecodeError) as e:
-        raise ValueError(f"not a checkpoint: {e}") from e
-    if state.pop("numerics_version") != NUMERICS_VERSION:
-        raise ValueError("the checkpoint is of another numerics version")
+    state = _state(data)
     if state["members"] != members:
         raise ValueError("the checkpoint is of other trials")
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"not a checkpoint: {error}") from error
     frames = {table: pd.DataFrame() for table in TABLES}
     models: dict[str, bytes] = {}
     pack_tensors: dict[str, Tensor] = {}
@@ -96,6 +93,28 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
         else:
             pack_tensors[name] = tensor
     return Checkpoint(**state, tensors=pack_tensors, rows=PackRows(**frames, models=models))
+
+
+def read_members(data: bytes) -> list[str]:
+    """Return the ids of a checkpoint's trials, from its header alone.
+
+    Raises:
+        ValueError: It is damaged, or of another numerics version.
+    """
+    return list(_state(data)["members"])
+
+
+def _state(data: bytes) -> dict[str, Any]:
+    try:
+        header_size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + header_size])
+        state: dict[str, Any] = json.loads(header["__metadata__"]["state"])
+        version = state.pop("numerics_version")
+    except (ValueError, KeyError, TypeError) as error:  # ValueError: neither UTF-8 nor JSON
+        raise ValueError(f"not a checkpoint: {error}") from error
+    if version != NUMERICS_VERSION:
+        raise ValueError("the checkpoint is of another numerics version")
+    return state
 
 
 def _as_tensor(data: bytes) -> Tensor:

@@ -150,7 +150,9 @@ class Pack:
             images = self.data.batch("train", order[rows], self.dtype)
             reconstruction, penalty, kl = self._losses(leaves, images, noise[:, rows])
             loss = reconstruction + self.objectives.beta * penalty  # (lanes, batch)
-            gradients = torch.autograd.grad(loss.mean(1).sum(), list(leaves.values()))
+            gradients = torch.autograd.grad(
+                loss.mean(1).sum(), list(leaves.values()), materialize_grads=True
+            )
             for name, gradient in zip(leaves, gradients, strict=True):
                 self._gradients.views[name].copy_(gradient)
             self._set_learning_rates(self.epoch * len(sizes) + step)

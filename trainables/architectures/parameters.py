@@ -83,13 +83,14 @@ class LaneBuffer:
         self.shapes = list(shapes)
         self.flat = flat
         self.views: dict[str, Tensor] = {}
+        values = sum(shape.numel for shape in self.shapes)
+        if flat.shape[1] != values:
+            raise ValueError(f"buffer of {flat.shape[1]} values per lane for {values} parameters")
         offset = 0
         for shape in self.shapes:
             block = flat[:, offset : offset + shape.numel]
             self.views[shape.name] = block.view(len(flat), *shape.shape)
             offset += shape.numel
-        if offset != flat.shape[1]:
-            raise ValueError(f"buffer of {flat.shape[1]} values per lane for {offset} parameters")
 
     @classmethod
     def zeros(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import BadInput
+from search_spaces import BadInput, Shape
 from search_spaces.dataset import ArrayDataset
 from trainables.datasets.array_files import read_array_file
 from trainables.datasets.image_data import (
@@ -86,7 +86,7 @@ def load_array_dataset(spec: ArrayDataset) -> ImageData:
     )
 
 
-def _images(array: AnyArray, path: Path, at_least: int) -> tuple[Images, tuple[int, ...]]:
+def _images(array: AnyArray, path: Path, at_least: int) -> tuple[Images, Shape]:
     """Flattened images (N, values) of a supported type, and the shape of one."""
     arranged, shape = _arrange(array, path)
     if len(arranged) < at_least or 0 in shape:
@@ -98,7 +98,7 @@ def _images(array: AnyArray, path: Path, at_least: int) -> tuple[Images, tuple[i
     return _supported_type(flat, path), shape
 
 
-def _arrange(array: AnyArray, path: Path) -> tuple[AnyArray, tuple[int, ...]]:
+def _arrange(array: AnyArray, path: Path) -> tuple[AnyArray, Shape]:
     """Channels first, and the shape of one image."""
     if array.ndim == 2:
         return array, array.shape[1:]

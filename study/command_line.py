@@ -1,0 +1,348 @@
+"""The `vae-study` command: arguments in, functions of this package called, exit codes out."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from search_spaces import BadInput, json_schema, load_spec, preset_names, preset_path
+from study.loading import list_studies, load_study
+from study.storage import Folder, StorageError
+from study.tables import column_dictionary
+
+__all__ = ["main"]
+
+EXIT_FAILED_TRIALS, EXIT_BAD_INPUT, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+Command = Callable[..., Any]
+
+
+def main() -> None:
+    """Run the command; exit 0: done, 1: trials failed, 2: bad input, 3: storage, 130: interrupted."""
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BadInput as error:
+        click.echo(f"vae-study: {error}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except StorageError as error:
+        click.echo(f"vae-study: {error}; `vae-study resume` goes on from here", err=True)
+        sys.exit(EXIT_INFRASTRUCTURE)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("vae-study: interrupted; `vae-study resume` goes on from here", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _storage_option(command: Command) -> Command:
+    return click.option(
+        "--storage",
+        default="studies",
+        envvar="VAE_STUDY_STORAGE",
+        show_default=True,
+        show_envvar=True,
+        help="Folder or URI (s3://…, gs://…) that holds studies.",
+    )(command)
+
+
+def _data_option(command: Command) -> Command:
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        help="Where to look for datasets first, e.g. data/ with data/mnist/*.gz in it.",
+    )(command)
+
+
+def _spec_arguments(command: Command) -> Command:
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Override a field of the spec, e.g. --set training.epochs=5.",
+    )(command)
+    return click.argument("spec")(command)
+
+
+def _run_options(command: Command) -> Command:
+    for option in (
+        click.option("--retry-failed", is_flag=True, help="Run trials again that failed."),
+        click.option("--address", help="Ray cluster to run on [default: RAY_ADDRESS, else here]."),
+        click.option("--cpus", type=click.IntRange(1), help="CPUs to use here [default: all]."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="vae-study")
+def cli() -> None:
+    """Studies of sparsity and intrinsic dimension in variational autoencoders.
+
+    \b
+    vae-study run quickstart                  run a preset
+    vae-study run my_study.yaml               run a spec of your own
+    vae-study run quickstart --set training.epochs=5
+    vae-study results quickstart              what came out
+    """
+
+
+@cli.command()
+@_spec_arguments
+@_data_option
+@click.option("--cpus", type=click.IntRange(1), help="CPUs to plan for [default: all].")
+def plan(spec: str, overrides: tuple[str, ...], data_dir: Path | None, cpus: int | None) -> None:
+    """Show what SPEC (a file or a preset) would run: trials, packs, memory, time.
+
+    Nothing is started or written; the time comes from training a few minibatches of each shape.
+
+    \b
+    vae-study plan mnist-dense
+    vae-study plan my_study.yaml --set training.epochs=5
+    """
+    from study.estimate import estimate_groups
+    from study.packing import PackQueue
+    from study.progress import readable_seconds
+    from study.run import prepare_study, trial_costs
+
+    prepared = prepare_study(load_spec(spec, overrides), data_dir)
+    resources = prepared.spec.resources
+    costs = trial_costs(prepared.planned, prepared.datasets)
+    workers = max(1, (cpus or os.cpu_count() or 1) // resources.cpus_per_pack)
+    queue = PackQueue(
+        prepared.planned,
+        costs,
+        pack_size=resources.pack_size,
+        workers=workers,
+        memory=_memory() // workers,
+        gpu=False,
+    )
+    groups = estimate_groups(queue, costs, prepared.datasets)
+    title = f"{prepared.spec.study}: {len(prepared.planned)} trials"
+    table = Table(title=title, title_justify="left")
+    for heading in ("dataset", "architecture"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("trials", "packs", "lanes", "memory", "CPU time"):
+        table.add_column(heading, justify="right")
+    for group in groups:
+        table.add_row(
+            group.dataset,
+            group.architecture,
+            str(group.trials),
+            str(group.packs),
+            str(group.lanes),
+            f"{group.memory / 2**20:,.0f} MiB",
+            readable_seconds(group.seconds),
+        )
+    console = _console()
+    console.print(table)
+    total = sum(group.seconds for group in groups)
+    console.print(
+        f"about {readable_seconds(total / min(workers, sum(g.packs for g in groups)))} on "
+        f"{workers} CPUs of this machine, evaluation and start-up apart "
+        f"({total / 3600:.2f} core hours)",
+        highlight=False,
+    )
+
+
+@cli.command()
+@_spec_arguments
+@_storage_option
+@_data_option
+@_run_options
+@click.option("--extend", is_flag=True, help="Add the points that SPEC has and the study has not.")
+def run(spec: str, overrides: tuple[str, ...], storage: str, **options: Any) -> int:
+    """Run SPEC (a file or a preset), here or on the Ray cluster this is started on.
+
+    Trials that are done are not run again, so the same command goes on after an interruption.
+
+    \b
+    vae-study run quickstart
+    vae-study run my_study.yaml --set training.epochs=5 --set study=short
+    vae-study run my_study.yaml --extend         after adding values to its axes
+    """
+    from study.run import run_study
+
+    return _show_results(run_study(load_spec(spec, overrides), storage=storage, **options))
+
+
+@cli.command()
+@click.argument("study")
+@_storage_option
+@_data_option
+@_run_options
+def resume(study: str, storage: str, **options: Any) -> int:
+    """Go on with STUDY where it was interrupted."""
+    from study.run import resume_study
+
+    return _show_results(resume_study(study, storage=storage, **options))
+
+
+@cli.command("list")
+@_storage_option
+def list_(storage: str) -> None:
+    """List the studies in the storage folder."""
+    studies = list_studies(Folder.at(storage))
+    if studies.empty:
+        click.echo(f"no studies in {storage}; `vae-study run quickstart` makes one")
+    else:
+        click.echo(studies.to_string(index=False))
+
+
+@cli.command()
+@click.argument("study")
+@_storage_option
+def status(study: str, storage: str) -> None:
+    """Show how far STUDY is."""
+    folder = Folder.at(storage).child(study)
+    load_study(folder)
+    row = list_studies(Folder.at(storage)).set_index("study").loc[study]
+    waiting = row["planned"] - row["done"] - row["failed"]
+    click.echo(f"{study}: {row['done']} of {row['planned']} trials done")
+    click.echo(f"failed: {row['failed']}, waiting or running: {waiting}")
+    click.echo(f"started: {row['created']:%Y-%m-%d %H:%M} UTC, last rows: {row['updated']:%H:%M}")
+
+
+@cli.command()
+@click.argument("study")
+@_storage_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="`table` sums up; the others hold the rows.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(["trials", "units", "epochs"]),
+    default="trials",
+    show_default=True,
+    help="Which rows.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
+def results(study: str, storage: str, format_: str, table: str, output: Path | None) -> None:
+    """Show the active units of STUDY, or write its rows.
+
+    \b
+    vae-study results quickstart
+    vae-study results quickstart --format csv > trials.csv
+    vae-study results quickstart --table units --format parquet -o units.parquet
+    """
+    loaded = load_study(Folder.at(storage).child(study))
+    if format_ == "table":
+        _print_active_units(loaded.trials)
+        return
+    rows: pd.DataFrame = getattr(loaded, table)
+    if format_ == "parquet":
+        if output is None:
+            raise BadInput("--output: parquet needs a file, e.g. -o trials.parquet")
+        rows.to_parquet(output, index=False)
+        return
+    text = (
+        rows.to_csv(index=False)
+        if format_ == "csv"
+        else rows.to_json(orient="records", date_format="iso", double_precision=15)
+    )
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+@cli.command()
+@click.argument("table", required=False)
+def columns(table: str | None) -> None:
+    """Explain the columns of all tables, or of TABLE."""
+    dictionary = column_dictionary()
+    names = list(dictionary["table"].unique())
+    if table is not None and table not in names:
+        raise BadInput(f"table: {table!r} is not a table (choose from {', '.join(names)})")
+    console = _console()
+    for name, rows in dictionary.groupby("table", sort=False):
+        if table in (None, name):
+            shown = Table("column", "type", "meaning", title=str(name), title_justify="left")
+            for row in rows.itertuples():
+                shown.add_row(str(row.column), str(row.type), escape(str(row.description)))
+            console.print(shown)
+
+
+@cli.command()
+def presets() -> None:
+    """List the presets that `run` and `plan` take by name."""
+    for name in preset_names():
+        click.echo(f"{name:20} {load_spec(name).description}".rstrip())
+        click.echo(f"{'':20} {preset_path(name)}")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON schema of specs, with which editors complete and check them."""
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@cli.group()
+def data() -> None:
+    """Datasets: what there is, and fetching them."""
+
+
+@data.command("list")
+@_data_option
+def data_list(data_dir: Path | None) -> None:
+    """List the datasets and where they were found."""
+    from trainables.datasets import list_datasets
+
+    shown = Table("dataset", "status", "what it is", "where")
+    for info in list_datasets(data_dir):
+        shown.add_row(info.name, info.status, info.description, escape(str(info.where or "")))
+    _console().print(shown)
+
+
+@data.command("fetch")
+@click.argument("name")
+@_data_option
+def data_fetch(name: str, data_dir: Path | None) -> None:
+    """Download dataset NAME into the cache, unless it is there, and check it."""
+    from trainables.datasets import fetch_dataset
+
+    click.echo(fetch_dataset(name, data_dir))
+
+
+def _show_results(study: Any) -> int:
+    """Print what came out and where it lies; return the exit code."""
+    _print_active_units(study.trials)
+    click.echo(f"\ntables: {study.folder}/trials, units, epochs (pandas.read_parquet reads each)")
+    return EXIT_FAILED_TRIALS if (study.trials["status"] == "failed").any() else 0
+
+
+def _print_active_units(trials: pd.DataFrame) -> None:
+    from analysis import active_units_table
+
+    table = active_units_table(trials)
+    others = trials.loc[trials["status"] != "completed", "status"].value_counts()
+    if table.empty:
+        click.echo("no completed trials yet")
+    else:
+        click.echo("active units by latent_dim: mean over seeds (smallest-largest)\n")
+        click.echo(table.to_string())
+    for name, count in others.items():
+        click.echo(f"{count} trials {name}")
+
+
+def _console() -> Console:
+    """Return standard output; a file or pipe gets lines wide enough for tables."""
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def _memory() -> int:
+    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,0 +1,110 @@
+"""Rows of finished packs, completed with what the driver knows, and put on storage."""
+
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from study import ledger
+from study.packing import PlannedPack
+from study.planning import PlannedTrial
+from study.storage import Folder, StorageError
+from study.tables import EPOCHS, TRIALS, UNITS
+from trainables.pack import NUMERICS_VERSION
+from trainables.rows import PackRows
+
+__all__ = ["commit_failed", "commit_pack"]
+
+RETRY_SECONDS = (1, 2, 4, 8, 16, 32, 60, 60, 60)
+"""Pauses between attempts to write while storage fails; after the last the study stops."""
+
+
+def commit_pack(
+    folder: Folder,
+    study: str,
+    pack: PlannedPack,
+    rows: PackRows,
+    attempts: Mapping[str, int],
+    node: str | None,
+) -> None:
+    """Commit a finished pack: models, units and epochs first, trials last.
+
+    Args:
+        folder: The study's folder.
+        study: Its name.
+        pack: The pack.
+        rows: What the worker measured.
+        attempts: The number of the attempt by trial_id, where it is not the first.
+        node: The host that trained it.
+
+    Raises:
+        StorageError: Storage went on failing.
+    """
+    planned = {member.trial_id: member for member in pack.members}
+    trials = pd.DataFrame(
+        [
+            _known(study, pack.pack_id, planned[row["trial_id"]], attempts)
+            | {"error": _divergence(row), "node": node}
+            | row
+            for row in rows.trials.to_dict("records")
+        ]
+    )
+    units, epochs = (frame.assign(study=study) for frame in (rows.units, rows.epochs))
+
+    def write() -> None:
+        for trial_id, model in rows.models.items():
+            folder.write_whole(f"models/{trial_id}.safetensors", model)
+        ledger.commit(folder, pack.pack_id, trials, units, epochs)
+
+    _persist(write)
+
+
+def commit_failed(
+    folder: Folder, study: str, pack: PlannedPack, attempts: Mapping[str, int], error: str
+) -> None:
+    """Commit the trials of a pack as failed.
+
+    Raises:
+        StorageError: Storage went on failing.
+    """
+    trials = pd.DataFrame(
+        [
+            _known(study, pack.pack_id, member, attempts) | {"status": "failed", "error": error}
+            for member in pack.members
+        ]
+    )
+    units, epochs = (schema.empty_table().to_pandas() for schema in (UNITS, EPOCHS))
+    _persist(lambda: ledger.commit(folder, pack.pack_id, trials, units, epochs))
+
+
+def _known(
+    study: str, pack_id: str, member: PlannedTrial, attempts: Mapping[str, int]
+) -> dict[str, Any]:
+    return dict.fromkeys(TRIALS.names) | {
+        "study": study,
+        "trial_id": member.trial_id,
+        "pack_id": pack_id,
+        "dataset_fingerprint": member.dataset_fingerprint,
+        **member.trial.hyperparameters(),
+        "attempt": attempts.get(member.trial_id, 1),
+        "version": version("vae-study"),
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def _divergence(row: Mapping[Any, Any]) -> str | None:
+    if row["status"] != "diverged":
+        return None
+    return f"the loss was not finite in epoch {row['epochs_trained'] + 1}"
+
+
+def _persist(write: Callable[[], None]) -> None:
+    """Write, again while storage fails: a worker's rows exist nowhere else."""
+    for pause in RETRY_SECONDS:
+        try:
+            return write()
+        except StorageError:
+            time.sleep(pause)
+    write()

@@ -1,0 +1,134 @@
+"""Cutting trials into packs when resources turn up: what is stacked, how many, in which order."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil
+from typing import Literal
+
+from search_spaces import stack_key
+from study.planning import PlannedTrial
+
+__all__ = ["PackQueue", "PlannedPack", "TrialCost", "pack_name"]
+
+AUTO_LANES = {"dense": 8, "linear": 8, "conv": 4}
+"""Lanes of an `auto` pack on one CPU thread; more make it slower once it outgrows the cache."""
+
+AUTO_LANES_GPU = 64
+
+
+@dataclass(frozen=True)
+class PlannedPack:
+    """Trials to be trained together.
+
+    Attributes:
+        pack_id: Named after the members, so that equal packs have equal files.
+        members: The lanes.
+    """
+
+    pack_id: str
+    members: tuple[PlannedTrial, ...]
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """What a trial takes.
+
+    Attributes:
+        work: Floating-point operations of its whole training.
+        memory: Bytes.
+    """
+
+    work: float
+    memory: int
+
+
+@dataclass
+class _Group:
+    """Trials of one stack_key that wait, and the size of the packs to cut from them."""
+
+    waiting: list[PlannedTrial]
+    size: int
+    work: float  # of the costliest trial
+
+
+class PackQueue:
+    """Trials that wait to be run, handed out as packs, costly ones first."""
+
+    def __init__(
+        self,
+        waiting: Sequence[PlannedTrial],
+        costs: dict[str, TrialCost],
+        *,
+        pack_size: int | Literal["auto"],
+        workers: int,
+        memory: int,
+        gpu: bool,
+        resumed: Sequence[PlannedPack] = (),
+    ) -> None:
+        """Sort trials into groups that can be stacked.
+
+        Args:
+            waiting: Trials to run.
+            costs: By trial_id.
+            pack_size: Lanes per pack; `auto` takes what suits the device, what fits in memory,
+                and no more than leaves work for every worker.
+            workers: How many packs run at a time.
+            memory: Bytes that a pack may use.
+            gpu: Whether packs run on GPUs.
+            resumed: Packs that have a checkpoint; they keep their members and go first.
+        """
+        self._first = list(resumed)
+        taken = {member.trial_id for pack in resumed for member in pack.members}
+        rest = [planned for planned in waiting if planned.trial_id not in taken]
+        share = max(1, ceil(len(rest) / workers))
+
+        def sort_key(planned: PlannedTrial) -> tuple[str, int]:
+            return repr(stack_key(planned.trial)), planned.trial.latent_dim
+
+        self._groups = []
+        for _, members in groupby(sorted(rest, key=sort_key), lambda p: stack_key(p.trial)):
+            group = list(members)
+            costliest = max(costs[p.trial_id].work for p in group)
+            if pack_size == "auto":
+                fitting = memory // max(costs[p.trial_id].memory for p in group)
+                family = group[0].trial.architecture.family
+                limit = min(share, AUTO_LANES_GPU if gpu else AUTO_LANES[family], max(1, fitting))
+            else:
+                limit = pack_size
+            packs = ceil(len(group) / limit)
+            self._groups.append(_Group(group, ceil(len(group) / packs), costliest))
+        self._groups.sort(key=lambda group: -group.work)
+
+    def __len__(self) -> int:
+        """Return the number of trials that wait."""
+        waiting = sum(len(group.waiting) for group in self._groups)
+        return waiting + sum(len(pack.members) for pack in self._first)
+
+    def next_pack(self) -> PlannedPack | None:
+        """Take the next pack; None when nothing waits."""
+        if self._first:
+            return self._first.pop(0)
+        while self._groups:
+            group = self._groups[0]
+            if group.waiting:
+                members = group.waiting[: group.size]
+                del group.waiting[: group.size]
+                return _pack(members)
+            self._groups.pop(0)
+        return None
+
+    def split(self, pack: PlannedPack) -> None:
+        """Put the members of a pack that failed back, each to run by itself."""
+        self._first += [_pack([member]) for member in pack.members]
+
+
+def pack_name(trial_ids: Sequence[str]) -> str:
+    """Return the pack_id of these members, whatever their order."""
+    digest = hashlib.sha256("\n".join(sorted(trial_ids)).encode()).hexdigest()
+    return f"pack-{digest[:16]}"
+
+
+def _pack(members: Sequence[PlannedTrial]) -> PlannedPack:
+    return PlannedPack(pack_name([member.trial_id for member in members]), tuple(members))

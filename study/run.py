@@ -1,0 +1,243 @@
+"""Running a study: from a spec to committed tables, again and again until all trials are done."""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from search_spaces import ArrayDataset, BadInput, StudySpec, load_spec
+from study import ledger
+from study.driver_lock import driver_lock
+from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
+from study.loading import Study, load_study
+from study.pack_checkpoints import FolderCheckpoints, find_resumable
+from study.packing import PackQueue, TrialCost
+from study.plan_table import write_plan
+from study.planning import PlannedTrial, check_trials, plan_study
+from study.progress import Progress
+from study.storage import Folder
+from study.tables import DONE
+from trainables.costs import lane_cost
+from trainables.datasets import ImageData, load_dataset
+from trainables.pack import NUMERICS_VERSION
+
+__all__ = ["PreparedStudy", "prepare_study", "resume_study", "run_study", "trial_costs"]
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study that is ready to run, nothing written yet.
+
+    Attributes:
+        spec: The spec, paths in it absolute.
+        planned: Its trials in the planned order.
+        datasets: Images by label.
+    """
+
+    spec: StudySpec
+    planned: list[PlannedTrial]
+    datasets: dict[str, ImageData]
+
+
+def prepare_study(spec: StudySpec, data_dir: Path | None = None) -> PreparedStudy:
+    """Plan a study, load its data and check that the one fits the other.
+
+    Raises:
+        BadInput: It does not, or a dataset cannot be had.
+    """
+    spec = _with_absolute_paths(spec)
+    planned = plan_study(spec, data_dir)
+    datasets = {dataset.label: load_dataset(dataset, data_dir) for dataset in spec.dataset}
+    check_trials(planned, datasets)
+    return PreparedStudy(spec, planned, datasets)
+
+
+def run_study(
+    spec: StudySpec | str | Path | dict[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    storage: str | Path = "studies",
+    extend: bool = False,
+    retry_failed: bool = False,
+    data_dir: str | Path | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    console: Console | None = None,
+) -> Study:
+    """Run a study to its end, or go on with one: trials that are done are never run again.
+
+    Args:
+        spec: A preset's name, a YAML file, a mapping, or a validated spec.
+        overrides: Fields to set, as `training.epochs=5`.
+        storage: Local folder or URI that holds studies.
+        extend: Let the spec of an existing study add points.
+        retry_failed: Run trials again that failed.
+        data_dir: Where to look for datasets first.
+        address: A Ray cluster; by default RAY_ADDRESS, else a Ray of our own.
+        cpus: CPUs to use on this machine; all by default.
+        console: Where to show progress; standard error by default.
+
+    Returns:
+        The study, as on storage.
+
+    Raises:
+        BadInput: The spec, a dataset or the storage is not as it should be; nothing was started.
+        StorageError: Storage failed while the study ran; it can be resumed.
+        KeyboardInterrupt: The user interrupted; the study can be resumed.
+
+    Example:
+        >>> study = run_study("quickstart", ["training.epochs=2"])
+        >>> study.trials[["architecture", "latent_dim", "active_units"]]
+    """
+    if not isinstance(spec, StudySpec):
+        spec = load_spec(spec, overrides)
+    elif overrides:
+        raise BadInput("overrides: give them with a preset, file or mapping, not a StudySpec")
+    prepared = prepare_study(spec, None if data_dir is None else Path(data_dir))
+    folder = Folder.at(storage).child(spec.study)
+    folder.create()
+    with driver_lock(folder):
+        if folder.exists(SPEC_FILE):
+            _check_versions(folder)
+            reconcile(folder, prepared.spec, extend)
+        else:
+            freeze(folder, prepared.spec, _versions())
+        trials = [p.trial for p in prepared.planned]
+        write_plan(folder, trials, [p.trial_id for p in prepared.planned])
+        ledger.create_tables(folder)
+        ledger.clean(folder)
+        _run_waiting(folder, prepared, retry_failed, address, cpus, console or Console(stderr=True))
+    return load_study(folder)
+
+
+def resume_study(name: str, *, storage: str | Path = "studies", **options: Any) -> Study:
+    """Go on with a study as it was started; see `run_study` for the options.
+
+    Raises:
+        BadInput: There is no such study, and the message names those there are.
+    """
+    study = load_study(Folder.at(storage).child(name))
+    return run_study(study.spec, storage=storage, **options)
+
+
+def trial_costs(
+    planned: Sequence[PlannedTrial], datasets: dict[str, ImageData]
+) -> dict[str, TrialCost]:
+    """Return what each trial takes, by trial_id."""
+    costs = {}
+    for p in planned:
+        data = datasets[p.trial.dataset.label]
+        lane = lane_cost(p.trial, data.shape, len(data.train))
+        work = lane.flops_per_image * len(data.train) * p.trial.epochs
+        costs[p.trial_id] = TrialCost(work, lane.memory)
+    return costs
+
+
+def _run_waiting(
+    folder: Folder,
+    prepared: PreparedStudy,
+    retry_failed: bool,
+    address: str | None,
+    cpus: int | None,
+    console: Console,
+) -> None:
+    """Run what is planned and not committed."""
+    spec, planned = prepared.spec, prepared.planned
+    there = ledger.committed(folder)
+    done = set(there.loc[there["status"].isin(DONE), "trial_id"])
+    failed = there[there["status"] == "failed"].set_index("trial_id")["attempt"]
+    settled = done if retry_failed else done | set(failed.index)
+    waiting = {p.trial_id: p for p in planned if p.trial_id not in settled}
+    if not waiting:
+        left = "" if failed.empty else f", {len(failed)} failed; --retry-failed runs them again"
+        console.print(f"{spec.study}: all {len(planned)} trials are done already{left}")
+        return
+    attempts = {trial_id: int(failed[trial_id]) + 1 for trial_id in failed.index}
+    ledger.forget_failed(folder, waiting.keys() & attempts.keys())
+
+    # Ray takes seconds to import, which a study with nothing to do need not wait for.
+    from study.dispatch import PackCallback, PackSearcher
+    from study.ray_run import count_workers, ray_session, tune_packs
+
+    costs = trial_costs(list(waiting.values()), prepared.datasets)
+    checkpoints = FolderCheckpoints(folder)
+    with _terminate_like_interrupt(), ray_session(address, cpus):
+        workers = count_workers(spec.resources)
+        queue = PackQueue(
+            list(waiting.values()),
+            costs,
+            pack_size=spec.resources.pack_size,
+            workers=workers.count,
+            memory=workers.memory,
+            gpu=workers.gpus > 0,
+            resumed=find_resumable(folder, waiting, done),
+        )
+        searcher = PackSearcher(queue, spec)
+        work = {trial_id: cost.work for trial_id, cost in costs.items()}
+        with Progress(console, len(planned), len(planned) - len(waiting), work) as progress:
+            callback = PackCallback(folder, spec, searcher, attempts, progress)
+            tune_packs(
+                searcher,
+                callback,
+                workers,
+                prepared.datasets,
+                checkpoints,
+                spec.resources.max_failures,
+            )
+    if len(queue) or searcher.running:
+        raise KeyboardInterrupt
+    checkpoints.delete_all()
+
+
+def _with_absolute_paths(spec: StudySpec) -> StudySpec:
+    """Let a user's own file be found again when the study is resumed from another folder."""
+    datasets = tuple(
+        dataset.model_copy(update={"path": str(Path(dataset.path).expanduser().absolute())})
+        if isinstance(dataset, ArrayDataset)
+        else dataset
+        for dataset in spec.dataset
+    )
+    return spec.model_copy(update={"dataset": datasets})
+
+
+def _versions() -> dict[str, str | int]:
+    return {
+        "vae-study": version("vae-study"),
+        "torch": version("torch"),
+        "ray": version("ray"),
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def _check_versions(folder: Folder) -> None:
+    started_with = read_frozen(folder).versions["numerics_version"]
+    if started_with != NUMERICS_VERSION:
+        raise BadInput(
+            f"study: {folder.name!r} was started with numerics version {started_with}, and this "
+            f"vae-study has {NUMERICS_VERSION}, which gives other numbers; use the version that "
+            "study.yaml names, or give the study another name"
+        )
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM, a job's way of stopping us, end the run in as good order as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

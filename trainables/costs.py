@@ -1,0 +1,76 @@
+"""What a lane costs, computed from its network without running it: arithmetic and memory."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces import Architecture, Shape, Trial
+from trainables.architectures import build_network
+from trainables.statistics import CHUNK
+
+__all__ = ["LaneCost", "lane_cost"]
+
+
+@dataclass(frozen=True)
+class LaneCost:
+    """The cost of one lane.
+
+    Attributes:
+        flops_per_image: Floating-point operations of a training step, per image.
+        memory: Bytes while training and evaluating, an estimate from above.
+        parameters: Trained values.
+    """
+
+    flops_per_image: float
+    memory: int
+    parameters: int
+
+
+def lane_cost(trial: Trial, shape: Shape, images: int) -> LaneCost:
+    """Return what a trial costs on images of a shape.
+
+    Args:
+        trial: The trial.
+        shape: Shape of one image.
+        images: Training images, for which an epoch's noise is drawn at once.
+    """
+    flops, saved, parameters = _step_cost(trial.architecture, trial.latent_dim, shape)
+    size = 4 if trial.precision == "float32" else 8
+    # Weights, two moments, gradient, the copy before each epoch (three) and autograd's own.
+    state = 8 * parameters * size
+    noise = images * trial.latent_dim * (size + 4)
+    activations = 2 * saved * max(trial.batch_size, CHUNK) * size
+    return LaneCost(flops, state + noise + activations, parameters)
+
+
+@lru_cache
+def _step_cost(architecture: Architecture, latent_dim: int, shape: Shape) -> tuple[float, int, int]:
+    """Return FLOPs and saved values per image, and the parameters, from a step on no data."""
+    batch = 2
+    device = torch.device("meta")
+    network = build_network(architecture, shape)
+    shapes = network.parameters(latent_dim)
+    parameters = {
+        p.name: torch.empty(1, *p.shape, device=device, requires_grad=True) for p in shapes
+    }
+    state = {b.name: torch.empty(1, *b.shape, device=device) for b in network.buffers()}
+    saved = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += tensor.numel()
+        return tensor
+
+    images = torch.empty(batch, torch.Size(shape).numel(), device=device)
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+    ):
+        mean, log_variance = network.encode(parameters, images, state, training=True)
+        output = network.decode(parameters, mean + log_variance, state, training=True)
+        output.sum().backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+    numel = sum(p.numel for p in shapes)
+    return counter.get_total_flops() / batch, max(1, saved - numel) // batch, numel
