@@ -26,7 +26,7 @@ Command = Callable[..., Any]
 
 
 def main() -> None:
-    """Run the command; exit 0: done, 1: trials failed, 2: bad input, 3: storage, 130: interrupted."""
+    """Run; exit 0: done, 1: trials failed, 2: bad input, 3: infrastructure, 130: interrupted."""
     try:
         sys.exit(cli(standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -82,7 +82,7 @@ class PackQueue:
         self._first = list(resumed)
         taken = {member.trial_id for pack in resumed for member in pack.members}
         rest = [planned for planned in waiting if planned.trial_id not in taken]
-        share = max(1, ceil(len(rest) / workers))
+        share = max(1, ceil(len(waiting) / workers))
 
         def sort_key(planned: PlannedTrial) -> tuple[str, int]:
             return repr(stack_key(planned.trial)), planned.trial.latent_dim
