@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from study.loading import Study, list_studies, load_study
     from study.run import resume_study, run_study
+    from study.tables import column_dictionary
 
-__all__ = ["Study", "list_studies", "load_study", "resume_study", "run_study"]
+__all__ = [
+    "Study",
+    "column_dictionary",
+    "list_studies",
+    "load_study",
+    "resume_study",
+    "run_study",
+]
 
 _MODULES = {
     "Study": "study.loading",
+    "column_dictionary": "study.tables",
     "list_studies": "study.loading",
     "load_study": "study.loading",
     "resume_study": "study.run",

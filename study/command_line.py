@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from search_spaces import BadInput, json_schema, load_spec, preset_names, preset_path
-from study.loading import list_studies, load_study
+from study.loading import list_studies, load_study, summarise
 from study.storage import Folder, StorageError
 from study.tables import column_dictionary
 
@@ -76,6 +76,12 @@ def _spec_arguments(command: Command) -> Command:
 def _run_options(command: Command) -> Command:
     for option in (
         click.option("--retry-failed", is_flag=True, help="Run trials again that failed."),
+        click.option(
+            "--reuse/--no-reuse",
+            default=True,
+            show_default=True,
+            help="Take trials that other studies in the storage have finished from there.",
+        ),
         click.option("--address", help="Ray cluster to run on [default: RAY_ADDRESS, else here]."),
         click.option("--cpus", type=click.IntRange(1), help="CPUs to use here [default: all]."),
     ):
@@ -110,9 +116,9 @@ def plan(spec: str, overrides: tuple[str, ...], data_dir: Path | None, cpus: int
     vae-study plan my_study.yaml --set training.epochs=5
     """
     from study.estimate import estimate_groups
-    from study.packing import PackQueue
+    from study.packing import PackQueue, trial_costs
     from study.progress import readable_seconds
-    from study.run import prepare_study, trial_costs
+    from study.run import prepare_study
 
     prepared = prepare_study(load_spec(spec, overrides), data_dir)
     resources = prepared.spec.resources
@@ -205,11 +211,13 @@ def status(study: str, storage: str) -> None:
     """Show how far STUDY is."""
     folder = Folder.at(storage).child(study)
     load_study(folder)
-    row = list_studies(Folder.at(storage)).set_index("study").loc[study]
-    waiting = row["planned"] - row["done"] - row["failed"]
-    click.echo(f"{study}: {row['done']} of {row['planned']} trials done")
-    click.echo(f"failed: {row['failed']}, waiting or running: {waiting}")
-    click.echo(f"started: {row['created']:%Y-%m-%d %H:%M} UTC, last rows: {row['updated']:%H:%M}")
+    row = summarise(folder)
+    waiting = row.planned - row.done - row.failed
+    click.echo(f"{study}: {row.done} of {row.planned} trials done")
+    click.echo(f"failed: {row.failed}, waiting or running: {waiting}")
+    for word, moment in (("started", row.created), ("last rows", row.updated)):
+        if moment is not None:
+            click.echo(f"{word}: {moment:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @cli.command()

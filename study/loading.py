@@ -1,7 +1,8 @@
 """Studies as pandas DataFrames, for notebooks, scripts, reports and the command line."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +15,29 @@ from study.plan_table import count_planned, read_plan_ids
 from study.storage import Folder
 from study.tables import DONE, KEYS
 
-__all__ = ["Study", "list_studies", "load_study"]
+__all__ = ["Study", "StudySummary", "list_studies", "load_study", "summarise"]
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """How far a study is.
+
+    Attributes:
+        study: Its name.
+        planned: Trials planned.
+        done: Trials that are not run again.
+        failed: Trials that failed.
+        created: When a file of its trials was first written (UTC); None where storage keeps no
+            times.
+        updated: When one was last written, likewise.
+    """
+
+    study: str
+    planned: int
+    done: int
+    failed: int
+    created: datetime | None
+    updated: datetime | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +121,8 @@ def list_studies(storage: Folder) -> pd.DataFrame:
         study; planned, done and failed (numbers of trials); created and updated (UTC; the first
         and last time a file of its trials was written; null where storage keeps no times).
     """
-    rows = [_summary(storage.child(name)) for name in _study_names(storage)]
-    columns = ["study", "planned", "done", "failed", "created", "updated"]
-    frame = pd.DataFrame(rows, columns=columns)
+    rows = [summarise(storage.child(name)) for name in _study_names(storage)]
+    frame = pd.DataFrame(rows, columns=[field.name for field in fields(StudySummary)])
     times = {column: "datetime64[ms, UTC]" for column in ("created", "updated")}
     return frame.astype({"study": "str", **times})
 
@@ -109,14 +131,15 @@ def _study_names(storage: Folder) -> list[str]:
     return [name for name in storage.folders() if storage.exists(f"{name}/{SPEC_FILE}")]
 
 
-def _summary(folder: Folder) -> dict[str, object]:
+def summarise(folder: Folder) -> StudySummary:
+    """Count the trials of one study."""
     status = committed(folder)["status"]
     times = [time for time in folder.modified("trials", ".parquet").values() if time]
-    return {
-        "study": folder.name,
-        "planned": count_planned(folder),
-        "done": int(status.isin(DONE).sum()),
-        "failed": int((status == "failed").sum()),
-        "created": min(times, default=None),
-        "updated": max(times, default=None),
-    }
+    return StudySummary(
+        study=folder.name,
+        planned=count_planned(folder),
+        done=int(status.isin(DONE).sum()),
+        failed=int((status == "failed").sum()),
+        created=min(times, default=None),
+        updated=max(times, default=None),
+    )

@@ -1,7 +1,7 @@
 """Cutting trials into packs when resources turn up: what is stacked, how many, in which order."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil
@@ -9,11 +9,13 @@ from typing import Literal
 
 from search_spaces import stack_key
 from study.planning import PlannedTrial
+from trainables.costs import lane_cost
+from trainables.datasets import ImageData
 
-__all__ = ["PackQueue", "PlannedPack", "TrialCost", "pack_name"]
+__all__ = ["PackQueue", "PlannedPack", "TrialCost", "pack_name", "trial_costs"]
 
-AUTO_LANES = {"dense": 8, "linear": 8, "conv": 4}
-"""Lanes of an `auto` pack on one CPU thread; more make it slower once it outgrows the cache."""
+AUTO_LANES = {"dense": 8, "linear": 8, "conv": 2}
+"""Lanes of an `auto` pack on one CPU thread: beyond these, images per second only fall."""
 
 AUTO_LANES_GPU = 64
 
@@ -42,6 +44,19 @@ class TrialCost:
 
     work: float
     memory: int
+
+
+def trial_costs(
+    planned: Sequence[PlannedTrial], datasets: Mapping[str, ImageData]
+) -> dict[str, TrialCost]:
+    """Return what each trial takes, by trial_id."""
+    costs = {}
+    for p in planned:
+        data = datasets[p.trial.dataset.label]
+        lane = lane_cost(p.trial, data.shape, len(data.train))
+        work = lane.flops_per_image * len(data.train) * p.trial.epochs
+        costs[p.trial_id] = TrialCost(work, lane.memory)
+    return costs
 
 
 @dataclass

@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,18 +13,24 @@ from dataclasses import dataclass
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from rich.console import Console
 
-from search_spaces import ResourceSettings
+from search_spaces import ResourceSettings, StudySpec
+from study import ledger
 from study.dispatch import PackCallback, PackSearcher
-from study.pack_checkpoints import FolderCheckpoints
+from study.pack_checkpoints import FolderCheckpoints, find_resumable
+from study.packing import PackQueue, trial_costs
+from study.planning import PlannedTrial
+from study.progress import Progress
+from study.reuse import reuse_finished
+from study.storage import Folder
 from trainables.datasets import ImageData
 from trainables.tune_trainable import PackTrainable
 
-__all__ = ["Workers", "count_workers", "ray_session", "tune_packs"]
+__all__ = ["Workers", "count_workers", "ray_session", "run_packs"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,63 @@ def count_workers(resources: ResourceSettings) -> Workers:
     return Workers(count, resources.cpus_per_pack, gpus, memory)
 
 
-def tune_packs(
+def run_packs(
+    folder: Folder,
+    spec: StudySpec,
+    waiting: Sequence[PlannedTrial],
+    datasets: Mapping[str, ImageData],
+    *,
+    attempts: Mapping[str, int],
+    done: Set[str],
+    reuse: bool,
+    console: Console,
+) -> bool:
+    """Run trials to their end on the Ray that is there, committing each pack as it finishes.
+
+    Args:
+        folder: The study's folder.
+        spec: The study.
+        waiting: Trials to run.
+        datasets: Images by label.
+        attempts: The number of the attempt by trial_id, where it is not the first.
+        done: Ids of trials that are committed.
+        reuse: Whether to take finished trials from the studies beside this one.
+        console: Where to show progress.
+
+    Returns:
+        False when the user interrupted; packs then leave a checkpoint.
+    """
+    workers = count_workers(spec.resources)
+    by_id = {p.trial_id: p for p in waiting}
+    if reuse:
+        for name, count in reuse_finished(folder, by_id, spec.record, gpu=workers.gpus > 0).items():
+            console.print(f"{count} trials taken from study {name}", highlight=False)
+        done = done | set(ledger.committed(folder)["trial_id"])
+        by_id = {trial_id: p for trial_id, p in by_id.items() if trial_id not in done}
+    costs = trial_costs(list(by_id.values()), datasets)
+    queue = PackQueue(
+        list(by_id.values()),
+        costs,
+        pack_size=spec.resources.pack_size,
+        workers=workers.count,
+        memory=workers.memory,
+        gpu=workers.gpus > 0,
+        resumed=find_resumable(folder, by_id, done),
+    )
+    searcher = PackSearcher(queue, spec)
+    checkpoints = FolderCheckpoints(folder)
+    work = {trial_id: cost.work for trial_id, cost in costs.items()}
+    with Progress(console, len(by_id) + len(done), len(done), work) as progress:
+        callback = PackCallback(folder, spec, searcher, attempts, progress)
+        if by_id:
+            _tune(searcher, callback, workers, datasets, checkpoints, spec.resources.max_failures)
+    if len(queue) or searcher.running:
+        return False
+    checkpoints.delete_all()
+    return True
+
+
+def _tune(
     searcher: PackSearcher,
     callback: PackCallback,
     workers: Workers,
@@ -94,18 +156,7 @@ def tune_packs(
     checkpoints: FolderCheckpoints,
     max_failures: int,
 ) -> None:
-    """Run all packs of the searcher to their end.
-
-    Returns early when the user interrupts; packs then leave a checkpoint.
-
-    Args:
-        searcher: Gives packs.
-        callback: Takes results.
-        workers: Resources of a pack.
-        datasets: Images by label.
-        checkpoints: Where packs keep their state.
-        max_failures: How often a pack is started again after its worker died.
-    """
+    """One Tune run; it returns early when the user interrupts."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback tells of failures
     references = {label: ray.put(data) for label, data in datasets.items()}
     trainable = tune.with_resources(

@@ -17,18 +17,14 @@ from study import ledger
 from study.driver_lock import driver_lock
 from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
 from study.loading import Study, load_study
-from study.pack_checkpoints import FolderCheckpoints, find_resumable
-from study.packing import PackQueue, TrialCost
 from study.plan_table import write_plan
 from study.planning import PlannedTrial, check_trials, plan_study
-from study.progress import Progress
 from study.storage import Folder
 from study.tables import DONE
-from trainables.costs import lane_cost
 from trainables.datasets import ImageData, load_dataset
 from trainables.pack import NUMERICS_VERSION
 
-__all__ = ["PreparedStudy", "prepare_study", "resume_study", "run_study", "trial_costs"]
+__all__ = ["PreparedStudy", "prepare_study", "resume_study", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ def run_study(
     storage: str | Path = "studies",
     extend: bool = False,
     retry_failed: bool = False,
+    reuse: bool = True,
     data_dir: str | Path | None = None,
     address: str | None = None,
     cpus: int | None = None,
@@ -79,6 +76,7 @@ def run_study(
         storage: Local folder or URI that holds studies.
         extend: Let the spec of an existing study add points.
         retry_failed: Run trials again that failed.
+        reuse: Take trials that other studies in the storage have finished from there.
         data_dir: Where to look for datasets first.
         address: A Ray cluster; by default RAY_ADDRESS, else a Ray of our own.
         cpus: CPUs to use on this machine; all by default.
@@ -113,7 +111,8 @@ def run_study(
         write_plan(folder, trials, [p.trial_id for p in prepared.planned])
         ledger.create_tables(folder)
         ledger.clean(folder)
-        _run_waiting(folder, prepared, retry_failed, address, cpus, console or Console(stderr=True))
+        console = console or Console(stderr=True)
+        _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
     return load_study(folder)
 
 
@@ -127,73 +126,45 @@ def resume_study(name: str, *, storage: str | Path = "studies", **options: Any) 
     return run_study(study.spec, storage=storage, **options)
 
 
-def trial_costs(
-    planned: Sequence[PlannedTrial], datasets: dict[str, ImageData]
-) -> dict[str, TrialCost]:
-    """Return what each trial takes, by trial_id."""
-    costs = {}
-    for p in planned:
-        data = datasets[p.trial.dataset.label]
-        lane = lane_cost(p.trial, data.shape, len(data.train))
-        work = lane.flops_per_image * len(data.train) * p.trial.epochs
-        costs[p.trial_id] = TrialCost(work, lane.memory)
-    return costs
-
-
 def _run_waiting(
     folder: Folder,
     prepared: PreparedStudy,
     retry_failed: bool,
+    reuse: bool,
     address: str | None,
     cpus: int | None,
     console: Console,
 ) -> None:
     """Run what is planned and not committed."""
-    spec, planned = prepared.spec, prepared.planned
+    name, planned = prepared.spec.study, prepared.planned
     there = ledger.committed(folder)
     done = set(there.loc[there["status"].isin(DONE), "trial_id"])
     failed = there[there["status"] == "failed"].set_index("trial_id")["attempt"]
     settled = done if retry_failed else done | set(failed.index)
-    waiting = {p.trial_id: p for p in planned if p.trial_id not in settled}
+    waiting = [p for p in planned if p.trial_id not in settled]
     if not waiting:
-        left = "" if failed.empty else f", {len(failed)} failed; --retry-failed runs them again"
-        console.print(f"{spec.study}: all {len(planned)} trials are done already{left}")
+        left = "" if failed.empty else f"; {len(failed)} failed, and --retry-failed runs them again"
+        console.print(f"{name}: all {len(planned)} trials are done already{left}", soft_wrap=True)
         return
     attempts = {trial_id: int(failed[trial_id]) + 1 for trial_id in failed.index}
-    ledger.forget_failed(folder, waiting.keys() & attempts.keys())
+    ledger.forget_failed(folder, {p.trial_id for p in waiting} & attempts.keys())
 
     # Ray takes seconds to import, which a study with nothing to do need not wait for.
-    from study.dispatch import PackCallback, PackSearcher
-    from study.ray_run import count_workers, ray_session, tune_packs
+    from study.ray_run import ray_session, run_packs
 
-    costs = trial_costs(list(waiting.values()), prepared.datasets)
-    checkpoints = FolderCheckpoints(folder)
     with _terminate_like_interrupt(), ray_session(address, cpus):
-        workers = count_workers(spec.resources)
-        queue = PackQueue(
-            list(waiting.values()),
-            costs,
-            pack_size=spec.resources.pack_size,
-            workers=workers.count,
-            memory=workers.memory,
-            gpu=workers.gpus > 0,
-            resumed=find_resumable(folder, waiting, done),
+        finished = run_packs(
+            folder,
+            prepared.spec,
+            waiting,
+            prepared.datasets,
+            attempts=attempts,
+            done=done,
+            reuse=reuse,
+            console=console,
         )
-        searcher = PackSearcher(queue, spec)
-        work = {trial_id: cost.work for trial_id, cost in costs.items()}
-        with Progress(console, len(planned), len(planned) - len(waiting), work) as progress:
-            callback = PackCallback(folder, spec, searcher, attempts, progress)
-            tune_packs(
-                searcher,
-                callback,
-                workers,
-                prepared.datasets,
-                checkpoints,
-                spec.resources.max_failures,
-            )
-    if len(queue) or searcher.running:
+    if not finished:
         raise KeyboardInterrupt
-    checkpoints.delete_all()
 
 
 def _with_absolute_paths(spec: StudySpec) -> StudySpec:

@@ -1,0 +1,72 @@
+"""Trials that another study has finished: a point has the same id everywhere, so take its rows."""
+
+from collections.abc import Mapping
+
+import pyarrow.compute as pc
+
+from search_spaces import BadInput, RecordSettings
+from study import ledger
+from study.frozen_spec import SPEC_FILE, read_frozen
+from study.packing import pack_name
+from study.planning import PlannedTrial
+from study.storage import Folder
+
+__all__ = ["reuse_finished"]
+
+
+def reuse_finished(
+    folder: Folder, waiting: Mapping[str, PlannedTrial], record: RecordSettings, *, gpu: bool
+) -> dict[str, int]:
+    """Copy finished trials from the studies beside this one, models included.
+
+    A trial is taken from a study that records the same statistics and trained it on the same
+    type of device (its id says the rest, precision included). Its rows stay as they are, but for
+    the names of study and pack.
+
+    Args:
+        folder: The study's folder.
+        waiting: Trials to run, by id.
+        record: What this study records.
+        gpu: Whether packs would run on GPUs.
+
+    Returns:
+        Number of trials taken, by study.
+    """
+    taken: dict[str, int] = {}
+    missing = set(waiting)
+    for name in folder.parent.folders():
+        other = folder.parent.child(name)
+        if name == folder.name or not missing or not other.exists(SPEC_FILE):
+            continue
+        try:
+            recorded = read_frozen(other).spec.record
+        except BadInput:  # a damaged neighbour is not this study's trouble
+            continue
+        if recorded != record:
+            continue
+        rows = ledger.read_trials(other)
+        usable = (
+            rows["trial_id"].isin(missing)
+            & rows["status"].isin(["completed", "diverged"])
+            & ((rows["device"] != "cpu") == gpu)
+        )
+        for pack_id, members in rows[usable].groupby("pack_id"):
+            ids = list(members["trial_id"])
+            new_id = pack_name(ids)
+            units, epochs = (
+                ledger.read_rows(other, table, [f"{pack_id}.parquet"])
+                .filter(pc.field("trial_id").isin(ids))
+                .drop_columns(["__filename"])
+                .to_pandas()
+                .assign(study=folder.name)
+                for table in ("units", "epochs")
+            )
+            if record.models:
+                for trial_id in ids:
+                    model = f"models/{trial_id}.safetensors"
+                    folder.write_whole(model, other.read_bytes(model))
+            trials = members.assign(study=folder.name, pack_id=new_id)
+            ledger.commit(folder, new_id, trials, units, epochs)
+            missing -= set(ids)
+            taken[name] = taken.get(name, 0) + len(ids)
+    return taken
