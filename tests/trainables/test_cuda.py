@@ -1,0 +1,46 @@
+"""Packs on a CUDA device: the same draws, and the same numbers as on the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from search_spaces import NAMED, Architecture, TilesDataset, Trial
+from trainables.datasets import load_dataset
+from trainables.device_data import DeviceData
+from trainables.pack import Pack
+from trainables.statistics import evaluate
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+TILES = TilesDataset(train_images=1000, test_images=200)
+
+
+@pytest.mark.parametrize(
+    "architecture", [Architecture.dense((64, 24)), NAMED["linear"], NAMED["paper-conv"]]
+)
+def test_pack_on_cuda_equals_pack_on_cpu(architecture: Architecture) -> None:
+    trials = [
+        Trial(
+            dataset=TILES,
+            architecture=architecture,
+            latent_dim=latent_dim,
+            seed=latent_dim,
+            epochs=2,
+            precision="float64",
+        )
+        for latent_dim in (3, 8, 5)
+    ]
+    data = load_dataset(TILES)
+    results = {}
+    for device in ("cpu", "cuda"):
+        pack = Pack(trials, DeviceData.load(data, torch.device(device)))
+        curve = [pack.train_epoch().objective.cpu().numpy() for _ in range(2)]
+        results[device] = (np.array(curve), evaluate(pack, "train", gain_images=100))
+    (cpu_curve, cpu), (cuda_curve, cuda) = results["cpu"], results["cuda"]
+    np.testing.assert_allclose(cuda_curve, cpu_curve, rtol=1e-9)
+    for name in ("mean_variance", "posterior_variance", "kl", "reconstruction_gain"):
+        ours, expected = getattr(cuda, name), getattr(cpu, name)
+        np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
