@@ -9,6 +9,7 @@ GROUP = ["dataset", "architecture", "beta"]
 FURTHER = [
     "objective",
     "decoder",
+    "decoder_variance",
     "initialisation",
     "learning_rate",
     "learning_rate_schedule",
@@ -16,6 +17,7 @@ FURTHER = [
     "epochs",
     "precision",
 ]
+TOOLTIP = ["architecture:N", "beta:Q", "latent_dim:Q", "mean:Q", "min:Q", "max:Q"]
 
 
 def active_units_table(trials: pd.DataFrame) -> pd.DataFrame:
@@ -30,7 +32,9 @@ def active_units_table(trials: pd.DataFrame) -> pd.DataFrame:
         they differ; empty where no trial completed.
     """
     completed = trials[trials["status"] == "completed"]
-    group = GROUP + [name for name in FURTHER if completed[name].nunique(dropna=False) > 1]
+    set_by_user = completed["decoder"] == "gaussian"  # a learned variance is a result
+    completed = completed.assign(decoder_variance=completed["decoder_variance"].where(set_by_user))
+    group = GROUP + [name for name in FURTHER if completed[name].nunique() > 1]
     if completed.empty:
         return pd.DataFrame(index=pd.MultiIndex.from_frame(completed[group]))
     cells = (
@@ -75,7 +79,7 @@ def active_units_chart(trials: pd.DataFrame) -> alt.FacetChart:
         .encode(dimension, alt.Y("mean:Q", title="active units"), color=architecture),
         alt.Chart()
         .mark_point(filled=True, size=60)
-        .encode(dimension, y="mean:Q", color=architecture, shape=shape, tooltip=list(summary)),
+        .encode(dimension, y="mean:Q", color=architecture, shape=shape, tooltip=TOOLTIP),
         data=summary,
     )
     return panel.properties(width=260, height=240).facet(column=alt.Column("beta:N", title="β"))

@@ -35,7 +35,7 @@ def main() -> None:
     except BadInput as error:
         click.echo(f"vae-study: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)
-    except StorageError as error:
+    except (StorageError, ConnectionError) as error:
         click.echo(f"vae-study: {error}; `vae-study resume` goes on from here", err=True)
         sys.exit(EXIT_INFRASTRUCTURE)
     except (KeyboardInterrupt, click.Abort):
@@ -201,6 +201,8 @@ def list_(storage: str) -> None:
     if studies.empty:
         click.echo(f"no studies in {storage}; `vae-study run quickstart` makes one")
     else:
+        for name in ("created", "updated"):
+            studies[name] = studies[name].dt.strftime("%Y-%m-%d %H:%M").fillna("")
         click.echo(studies.to_string(index=False))
 
 
@@ -252,20 +254,20 @@ def results(study: str, storage: str, format_: str, table: str, output: Path | N
         _print_active_units(loaded.trials)
         return
     rows: pd.DataFrame = getattr(loaded, table)
-    if format_ == "parquet":
-        if output is None:
-            raise BadInput("--output: parquet needs a file, e.g. -o trials.parquet")
-        rows.to_parquet(output, index=False)
-        return
-    text = (
-        rows.to_csv(index=False)
-        if format_ == "csv"
-        else rows.to_json(orient="records", date_format="iso", double_precision=15)
-    )
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        output.write_text(text)
+    target = sys.stdout if output is None else output
+    try:
+        if format_ == "parquet":
+            if output is None:
+                raise BadInput("--output: parquet needs a file, e.g. -o trials.parquet")
+            rows.to_parquet(output, index=False)
+        elif format_ == "csv":
+            rows.to_csv(target, index=False)
+        else:
+            rows.to_json(target, orient="records", date_format="iso", double_precision=15)
+    except OSError as error:
+        raise BadInput(
+            f"--output: {output} cannot be written ({error.strerror or error})"
+        ) from None
 
 
 @cli.command()
@@ -344,7 +346,7 @@ def _print_active_units(trials: pd.DataFrame) -> None:
         click.echo("active units by latent_dim: mean over seeds (smallest-largest)\n")
         click.echo(table.to_string())
     for name, count in others.items():
-        click.echo(f"{count} trials {name}")
+        click.echo(f"{count} {'trial' if count == 1 else 'trials'} {name}")
 
 
 def _console() -> Console:

@@ -51,7 +51,10 @@ def commit_pack(
             for row in rows.trials.to_dict("records")
         ]
     )
-    units, epochs = (frame.assign(study=study) for frame in (rows.units, rows.epochs))
+    units, epochs = (
+        frame.assign(study=study) if len(frame) else schema.empty_table().to_pandas()
+        for frame, schema in ((rows.units, UNITS), (rows.epochs, EPOCHS))
+    )
 
     def write() -> None:
         for trial_id, model in rows.models.items():

@@ -19,6 +19,9 @@ from trainables.tune_trainable import ROWS, pack_config
 
 __all__ = ["PackCallback", "PackSearcher"]
 
+REPORT_SECONDS = 2.0
+"""Least time between two results of a pack."""
+
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt|BadInput)\b")
 
 
@@ -49,6 +52,8 @@ class PackSearcher(Searcher):
             [member.trial_id for member in pack.members],
             self._spec.record,
             threads=resources.cpus_per_pack,
+            # Checkpoints are taken between results.
+            report_seconds=min(REPORT_SECONDS, resources.checkpoint_seconds),
             checkpoint_seconds=resources.checkpoint_seconds,
         )
 
@@ -153,6 +158,7 @@ def _reason(trial: TuneTrial) -> str:
     """Return the line of a trial's traceback that says what happened."""
     if trial.error_file is None or not Path(trial.error_file).exists():
         return "the worker died without a word"
-    lines = Path(trial.error_file).read_text(errors="replace").splitlines()
+    text = Path(trial.error_file).read_text(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]
-    return errors[-1] if errors else lines[-1].strip()
+    return (errors or lines or ["the worker died without a word"])[-1]

@@ -1,11 +1,12 @@
 """Checkpoints of packs in flight, in the study's folder: kept by workers, found by the driver."""
 
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 
 from study.packing import PlannedPack
 from study.planning import PlannedTrial
-from study.storage import Folder
+from study.storage import Folder, StorageError
 from trainables.checkpoints import read_members
 
 __all__ = ["FolderCheckpoints", "find_resumable"]
@@ -27,8 +28,12 @@ class FolderCheckpoints:
         return self.folder.read_bytes(file) if self.folder.exists(file) else None
 
     def save(self, pack_id: str, checkpoint: bytes) -> None:
-        """Replace the pack's checkpoint, whole or not at all."""
-        self.folder.write_whole(_file(pack_id), checkpoint)
+        """Replace the pack's checkpoint, whole or not at all; keep the old one if storage fails.
+
+        Training goes on then: an older checkpoint costs epochs, and only if the worker dies too.
+        """
+        with suppress(StorageError):
+            self.folder.write_whole(_file(pack_id), checkpoint)
 
     def delete(self, pack_id: str) -> None:
         """Remove the checkpoint of a pack that is done."""

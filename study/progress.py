@@ -118,8 +118,9 @@ class Progress:
         parts = [f"{readable_seconds(elapsed)}  {self._done}/{self._planned} trials done"]
         if self._running:
             lanes = sum(lanes for _, lanes in self._running.values())
-            parts.append(f"{lanes} training in {len(self._running)} packs")
-        if self._done > self._done_before:
+            packs = len(self._running)
+            parts.append(f"{lanes} training in {packs} pack" + ("s" if packs > 1 else ""))
+        if self._done > self._done_before and elapsed:
             parts.append(f"{(self._done - self._done_before) / elapsed * 3600:,.0f} trials/h")
         if self._running and worked and elapsed > 1:
             left = elapsed * (self._total_work - worked) / worked

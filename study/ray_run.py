@@ -26,7 +26,7 @@ from study.packing import PackQueue, trial_costs
 from study.planning import PlannedTrial
 from study.progress import Progress
 from study.reuse import reuse_finished
-from study.storage import Folder
+from study.storage import Folder, StorageError
 from trainables.datasets import ImageData
 from trainables.tune_trainable import PackTrainable
 
@@ -70,7 +70,6 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
             include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}},
         )
     try:
         yield
@@ -182,8 +181,18 @@ def _tune(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except tune.TuneError as error:
+            raise _storage_error(error) or error from None
 
 
 def _pack_id(trial: "tune.experiment.Trial") -> str:
     return str(trial.config["pack_id"])
+
+
+def _storage_error(error: BaseException | None) -> StorageError | None:
+    """Return the failure of storage behind an error of Tune, which wraps what callbacks raise."""
+    while error is not None and not isinstance(error, StorageError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -9,7 +9,7 @@ from study import ledger
 from study.frozen_spec import SPEC_FILE, read_frozen
 from study.packing import pack_name
 from study.planning import PlannedTrial
-from study.storage import Folder
+from study.storage import Folder, StorageError
 
 __all__ = ["reuse_finished"]
 
@@ -40,7 +40,7 @@ def reuse_finished(
             continue
         try:
             recorded = read_frozen(other).spec.record
-        except BadInput:  # a damaged neighbour is not this study's trouble
+        except (BadInput, StorageError):  # a damaged neighbour is not this study's trouble
             continue
         if recorded != record:
             continue

@@ -1,5 +1,6 @@
 """Running a study: from a spec to committed tables, again and again until all trials are done."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from rich.console import Console
 
-from search_spaces import ArrayDataset, BadInput, StudySpec, load_spec
+from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, load_spec
 from study import ledger
 from study.driver_lock import driver_lock
 from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
@@ -99,6 +101,8 @@ def run_study(
     elif overrides:
         raise BadInput("overrides: give them with a preset, file or mapping, not a StudySpec")
     prepared = prepare_study(spec, None if data_dir is None else Path(data_dir))
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        _check_resources(spec.resources, cpus or os.cpu_count() or 1)
     folder = Folder.at(storage).child(spec.study)
     folder.create()
     with driver_lock(folder):
@@ -152,7 +156,8 @@ def _run_waiting(
     # Ray takes seconds to import, which a study with nothing to do need not wait for.
     from study.ray_run import ray_session, run_packs
 
-    with _terminate_like_interrupt(), ray_session(address, cpus):
+    # In this order: ray.init sets a SIGTERM handler of its own.
+    with ray_session(address, cpus), _terminate_like_interrupt():
         finished = run_packs(
             folder,
             prepared.spec,
@@ -165,6 +170,21 @@ def _run_waiting(
         )
     if not finished:
         raise KeyboardInterrupt
+
+
+def _check_resources(resources: ResourceSettings, cpus: int) -> None:
+    """Refuse packs that this machine will never have room for."""
+    if resources.cpus_per_pack > cpus:
+        raise BadInput(
+            f"resources.cpus_per_pack: {resources.cpus_per_pack} CPUs per pack, and there are "
+            f"{cpus} to use; give {cpus} or fewer"
+        )
+    gpus = resources.gpus_per_pack
+    if gpus != "auto" and gpus > torch.cuda.device_count():
+        raise BadInput(
+            f"resources.gpus_per_pack: {gpus:g} GPUs per pack, and PyTorch finds "
+            f"{torch.cuda.device_count()} here; give 'auto' to use those that are there"
+        )
 
 
 def _with_absolute_paths(spec: StudySpec) -> StudySpec:

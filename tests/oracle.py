@@ -149,8 +149,8 @@ def nll(model: PlainVAE, trial: Trial, out: Tensor, x: Tensor) -> Tensor:
     if trial.decoder == "bernoulli":
         log_p = x * nn.functional.logsigmoid(out) + (1 - x) * nn.functional.logsigmoid(-out)
     else:
-        s = torch.tensor(trial.decoder_variance) if model.log_s is None else model.log_s.exp()
-        log_p = torch.distributions.Normal(out, s.to(out).sqrt()).log_prob(x)
+        s = out.new_tensor(trial.decoder_variance) if model.log_s is None else model.log_s.exp()
+        log_p = torch.distributions.Normal(out, s.sqrt()).log_prob(x)
     return -log_p.sum(1)
 
 

@@ -1,7 +1,9 @@
 """Checkpoints of packs in flight, as safetensors files: tensors and JSON, nothing executable."""
 
+import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +32,8 @@ class Checkpoint:
         latent_dim: Units per lane, padding included.
         tensors: What `Pack.tensors` gives.
         rows: Rows so far.
-        seconds: Time spent so far.
-        samples: Images trained on so far, summed over lanes.
+        seconds: Each lane's equal share of the time spent so far.
+        samples: Images that each lane has been trained on so far.
         started_at: ISO 8601.
     """
 
@@ -48,7 +50,7 @@ class Checkpoint:
 
 def pack_up(checkpoint: Checkpoint) -> bytes:
     """Return the checkpoint as the bytes of a safetensors file."""
-    tensors = {f"tensor.{name}": t.contiguous() for name, t in checkpoint.tensors.items()}
+    tensors = {f"tensor.{name}": t.cpu().contiguous() for name, t in checkpoint.tensors.items()}
     for table in TABLES:
         frame = getattr(checkpoint.rows, table)
         if len(frame):
@@ -56,7 +58,6 @@ def pack_up(checkpoint: Checkpoint) -> bytes:
     for trial_id, model in checkpoint.rows.models.items():
         tensors[f"model.{trial_id}"] = _as_tensor(model)
     state = {
-        "numerics_version": NUMERICS_VERSION,
         "members": checkpoint.members,
         "lanes": checkpoint.lanes,
         "epoch": checkpoint.epoch,
@@ -65,7 +66,8 @@ def pack_up(checkpoint: Checkpoint) -> bytes:
         "samples": checkpoint.samples,
         "started_at": checkpoint.started_at,
     }
-    return save(tensors, {"state": json.dumps(state)})
+    checks = {"numerics_version": NUMERICS_VERSION, "sha256": _digest(state, tensors)}
+    return save(tensors, {"state": json.dumps(state | checks)})
 
 
 def unpack(data: bytes, members: list[str]) -> Checkpoint:
@@ -74,13 +76,9 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
     Raises:
         ValueError: It is damaged, or of other trials or another numerics version.
     """
-    state = _state(data)
+    state, tensors = _content(data)
     if state["members"] != members:
         raise ValueError("the checkpoint is of other trials")
-    try:
-        tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"not a checkpoint: {error}") from error
     frames = {table: pd.DataFrame() for table in TABLES}
     models: dict[str, bytes] = {}
     pack_tensors: dict[str, Tensor] = {}
@@ -96,25 +94,38 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
 
 
 def read_members(data: bytes) -> list[str]:
-    """Return the ids of a checkpoint's trials, from its header alone.
+    """Return the ids of a checkpoint's trials, if all of it is sound.
 
     Raises:
         ValueError: It is damaged, or of another numerics version.
     """
-    return list(_state(data)["members"])
+    return list(_content(data)[0]["members"])
 
 
-def _state(data: bytes) -> dict[str, Any]:
+def _content(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return state and tensors as they were packed up."""
     try:
+        tensors = safetensors.torch.load(data)
         header_size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + header_size])
-        state: dict[str, Any] = json.loads(header["__metadata__"]["state"])
-        version = state.pop("numerics_version")
-    except (ValueError, KeyError, TypeError) as error:  # ValueError: neither UTF-8 nor JSON
+        state = dict(json.loads(header["__metadata__"]["state"]))
+        version, digest = state.pop("numerics_version"), state.pop("sha256")
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"not a checkpoint: {error}") from error
     if version != NUMERICS_VERSION:
         raise ValueError("the checkpoint is of another numerics version")
-    return state
+    if digest != _digest(state, tensors):
+        raise ValueError("not a checkpoint: its content has changed since it was written")
+    return state, tensors
+
+
+def _digest(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of all content; safetensors itself checks sizes only."""
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(_as_bytes(tensors[name]))
+    return digest.hexdigest()
 
 
 def _as_tensor(data: bytes) -> Tensor:

@@ -16,6 +16,9 @@ from trainables.pack import Pack
 
 __all__ = ["TrainedVAE", "load_model", "model_bytes"]
 
+METADATA = "vae-study"
+"""The metadata's key for the trial and the shape of an image, as JSON."""
+
 
 def model_bytes(pack: Pack, lane: int) -> bytes:
     """Return one lane's weights as the bytes of a safetensors file.
@@ -26,7 +29,9 @@ def model_bytes(pack: Pack, lane: int) -> bytes:
     trial = pack.trials[lane]
     tensors = pack.parameters.lane_values(lane, pack.parameter_shapes(trial.latent_dim))
     tensors |= pack.state.lane_values(lane, pack.network.buffers())
-    metadata = {"trial": trial.model_dump_json(), "shape": json.dumps(list(pack.data.shape))}
+    model = {"trial": trial.model_dump(mode="json"), "shape": list(pack.data.shape)}
+    # One key only: safetensors writes several in an order that changes from call to call.
+    metadata = {METADATA: json.dumps(model)}
     return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
 
 
@@ -50,13 +55,12 @@ def load_model(path: str | Path) -> "TrainedVAE":
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
-        trial = Trial.model_validate_json(metadata["trial"])
-        shape = tuple(json.loads(metadata["shape"]))
+        model = json.loads(metadata[METADATA])
+        return TrainedVAE(Trial.model_validate(model["trial"]), tuple(model["shape"]), tensors)
     except FileNotFoundError:
         raise BadInput(f"model: {path} does not exist; give a file of a study's models/") from None
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as e:
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise BadInput(f"model: {path} is not a saved model of a study ({e})") from e
-    return TrainedVAE(trial, shape, tensors)
 
 
 class TrainedVAE:
@@ -68,10 +72,17 @@ class TrainedVAE:
     """
 
     def __init__(self, trial: Trial, shape: Shape, tensors: dict[str, Tensor]) -> None:
-        """Take the weights of one lane, at the trial's latent_dim."""
+        """Take the weights of one lane, at the trial's latent_dim.
+
+        Raises:
+            ValueError: The weights are not those of the trial's network.
+        """
         self.trial = trial
         self.shape = shape
         self._network = build_network(trial.architecture, shape)
+        for declared in (*self._network.parameters(trial.latent_dim), *self._network.buffers()):
+            if declared.name not in tensors or tensors[declared.name].shape != declared.shape:
+                raise ValueError(f"{declared.name} of shape {declared.shape} is missing")
         self._tensors = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
         self._dtype = next(iter(tensors.values())).dtype
 

@@ -15,7 +15,7 @@ from trainables.device_data import DeviceData
 from trainables.models import model_bytes
 from trainables.pack import EpochMeans, Pack
 from trainables.rows import PackRows, RowCollector, trial_row
-from trainables.statistics import evaluate
+from trainables.statistics import Evaluation, evaluate
 
 __all__ = ["PackTraining"]
 
@@ -63,9 +63,9 @@ class PackTraining:
             self.pack = Pack(trials, data)
             self._collector = RowCollector()
             self._started_at = datetime.now(UTC)
-            self._seconds, self._samples = 0.0, 0
+            self._seconds, self._samples = 0.0, 0  # each lane's equal share, and its images
             if record.every:
-                self._record_epoch(None, 0.0)
+                self._record_epoch(None, np.ones(len(trials), dtype=np.bool_), 0.0)
         else:
             saved = checkpoints.unpack(checkpoint, list(trial_ids))
             self.trial_ids = saved.lanes
@@ -87,14 +87,15 @@ class PackTraining:
         start = time.perf_counter()
         means = self.pack.train_epoch()
         finite = torch.isfinite(means.objective + means.kl).cpu().numpy()  # waits for the device
-        seconds = time.perf_counter() - start
-        self._seconds += seconds
-        self._samples += self.pack.samples_per_epoch * len(self.trial_ids)
-        finite = finite & self._record_epoch(means, seconds)
+        training_seconds = time.perf_counter() - start
+        evaluations = self._record_epoch(means, finite, training_seconds)
+        self._seconds += (time.perf_counter() - start) / len(self.trial_ids)
+        self._samples += self.pack.samples_per_epoch
         if not finite.all():
             self._drop_diverged(np.flatnonzero(~finite).tolist(), before)
+            evaluations = {}
         if self.trial_ids and self.pack.epoch == self.epochs:
-            self._finish(self.pack, self.trial_ids, "completed")
+            self._finish(self.pack, self.trial_ids, "completed", evaluations)
             self.trial_ids = []
 
     def rows(self) -> PackRows:
@@ -117,44 +118,59 @@ class PackTraining:
             )
         )
 
-    def _record_epoch(self, means: EpochMeans | None, seconds: float) -> NDArray[np.bool_]:
-        """Record the epoch of all lanes that are finite; return which are."""
-        test = evaluate(self.pack, "test")
-        finite = np.isfinite(test.elbo)
-        if means is not None:
-            finite &= torch.isfinite(means.objective + means.kl).cpu().numpy()
+    def _record_epoch(
+        self, means: EpochMeans | None, finite: NDArray[np.bool_], seconds: float
+    ) -> dict[str, Evaluation]:
+        """Evaluate and record the epoch of all lanes that are finite, marking others in `finite`.
+
+        Returns:
+            By split; `train` only where the units are due.
+        """
+        last = self.pack.epoch == self.epochs
+        due = last or (self.record.every and self.pack.epoch % self.record.every == 0)
+        evaluations = self._evaluate(self.pack, ("train", "test") if due else ("test",))
+        for evaluation in evaluations.values():
+            finite &= np.isfinite(evaluation.elbo + evaluation.objective)
         lanes = np.flatnonzero(finite).tolist()
         self.latest = self._collector.add_epoch(
-            self.pack, self.trial_ids, lanes, means, test, self.record, seconds
+            self.pack, self.trial_ids, lanes, means, evaluations["test"], self.record, seconds
         )
-        due = self.record.every and self.pack.epoch % self.record.every == 0
-        if due and self.pack.epoch < self.epochs:
-            train = evaluate(self.pack, "train")
-            for split, evaluation in (("train", train), ("test", test)):
-                self._collector.add_units(
-                    self.pack, self.trial_ids, lanes, split, evaluation, self.record
-                )
-        return finite
+        if due:
+            self._add_units(self.pack, self.trial_ids, lanes, evaluations)
+        return evaluations
+
+    def _evaluate(self, pack: Pack, splits: tuple[str, ...]) -> dict[str, Evaluation]:
+        """Evaluate splits; all statistics where the units are to be recorded."""
+        gain_images = self.record.reconstruction_gain_images if len(splits) > 1 else 0
+        return {split: evaluate(pack, split, gain_images) for split in splits}
+
+    def _add_units(
+        self,
+        pack: Pack,
+        trial_ids: list[str],
+        lanes: list[int],
+        evaluations: dict[str, Evaluation],
+    ) -> None:
+        for split, evaluation in evaluations.items():
+            self._collector.add_units(pack, trial_ids, lanes, split, evaluation, self.record)
 
     def _drop_diverged(self, lanes: list[int], before: dict[str, torch.Tensor]) -> None:
         """Finish the lanes as they were before the epoch, and go on without them."""
         lost = self.pack.subset(lanes)
         lost.restore({name: t[lanes] for name, t in before.items()}, self.pack.epoch - 1)
-        self._finish(lost, [self.trial_ids[lane] for lane in lanes], "diverged")
+        self._finish(lost, [self.trial_ids[lane] for lane in lanes], "diverged", {})
         rest = [lane for lane in range(len(self.trial_ids)) if lane not in lanes]
         self.trial_ids = [self.trial_ids[lane] for lane in rest]
         if rest:
             self.pack = self.pack.subset(rest)
 
-    def _finish(self, pack: Pack, trial_ids: list[str], status: str) -> None:
-        """Evaluate lanes in full and write their last rows."""
-        gain_images = self.record.reconstruction_gain_images
-        start = time.perf_counter()
-        evaluations = {split: evaluate(pack, split, gain_images) for split in ("train", "test")}
-        self._seconds += time.perf_counter() - start
-        lanes = list(range(len(trial_ids)))
-        for split, evaluation in evaluations.items():
-            self._collector.add_units(pack, trial_ids, lanes, split, evaluation, self.record)
+    def _finish(
+        self, pack: Pack, trial_ids: list[str], status: str, evaluations: dict[str, Evaluation]
+    ) -> None:
+        """Write the last rows of a pack, from its evaluations where they are known."""
+        if not evaluations:
+            evaluations = self._evaluate(pack, ("train", "test"))
+            self._add_units(pack, trial_ids, list(range(len(trial_ids))), evaluations)
         for lane, trial_id in enumerate(trial_ids):
             row = trial_row(pack, lane, evaluations["train"], evaluations["test"], self.record)
             self._collector.add_trial(
@@ -163,7 +179,7 @@ class PackTraining:
                     "status": status,
                     **row,
                     "started_at": self._started_at,
-                    "seconds": self._seconds / len(self._members),
+                    "seconds": self._seconds,
                     "samples_per_second": self._samples / self._seconds,
                 }
             )

@@ -134,6 +134,7 @@ class PackTrainable(tune.Trainable):
         self._report_seconds: float = config["report_seconds"]
         self._checkpoint_seconds: float = config["checkpoint_seconds"]
         self._checkpoint_due = time.monotonic() + self._checkpoint_seconds
+        self._unsaved = False
         self._trial_ids: list[str] = config["trial_ids"]
         self._trials = [Trial.model_validate(trial) for trial in config["trials"]]
         self._record = RecordSettings.model_validate(config["record"])

@@ -56,7 +56,8 @@ def pack_rows(
         if trial_id in failed:
             row |= {"status": "failed", "error": "out of memory"}
         else:
-            row |= {"active_units": 1, "active_units_kl": 2, "parameters": 1234}
+            row |= {"epochs_trained": 2, "active_units": 1, "active_units_kl": 2}
+            row |= {"parameters": 1234}
             for split in ("train", "test"):
                 row |= {f"{split}_{part}": 0.25 for part in ("elbo", "reconstruction", "kl", "mse")}
             row |= {"train_objective": 99.5, "variance_law_mean": 1.0, "variance_law_variance": 0.0}

@@ -37,7 +37,9 @@ class NumpyVAE:
             self.x = self.x / 255
         number = ["train", "test"].index(split)
         noise = torch.randn(
-            len(self.x), trial.latent_dim, generator=oracle.generator("evaluation", trial.seed, number)
+            len(self.x),
+            trial.latent_dim,
+            generator=oracle.generator("evaluation", trial.seed, number),
         )
         hidden = self.x
         for layer in range(trial.architecture.depth):
@@ -165,7 +167,9 @@ def affine_means(data: ImageData, precision: str, offset: float, spread: float) 
     trial = small_trial(architecture=NAMED["linear"], decoder="gaussian", precision=precision)
     pack = Pack([trial], on_cpu(data))
     with torch.no_grad():
-        weight, bias = (pack.parameters.views[f"encoder.mean.{name}"] for name in ("weight", "bias"))
+        weight, bias = (
+            pack.parameters.views[f"encoder.mean.{name}"] for name in ("weight", "bias")
+        )
         x = torch.from_numpy(data.train).double() / 255
         direction = x[0] - x.mean(0)
         direction = direction * spread / (x @ direction).std()
@@ -178,9 +182,7 @@ def affine_means(data: ImageData, precision: str, offset: float, spread: float) 
     ("precision", "offset", "rtol"),
     [("float64", 3.0, 1e-6), ("float64", 300.0, 1e-2), ("float32", 3.0, 1e-2)],
 )
-def test_a_tiny_variance_far_from_zero_survives(
-    precision: str, offset: float, rtol: float
-) -> None:
+def test_a_tiny_variance_far_from_zero_survives(precision: str, offset: float, rtol: float) -> None:
     """At 3 ± 1e-4, a float32 sum of squares would lose the variance altogether."""
     data = small_images(train=1300)
     pack = affine_means(data, precision, offset, spread=1e-4)

@@ -1,0 +1,79 @@
+"""Faults put into the processes of a command, workers included: a folder to put on PYTHONPATH."""
+
+from pathlib import Path
+
+_SITECUSTOMIZE = '''\
+import importlib.util, sys
+
+class Faults:
+    """Changes modules as they are loaded."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in FAULTS:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        sys.meta_path.insert(0, self)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            FAULTS[name](module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+FAULTS = {}
+sys.meta_path.insert(0, Faults())
+'''
+
+_ADVANCE = """
+def fail(training):
+    original = training.PackTraining.advance
+
+    def advance(self):
+        for trial in self._members.values():
+            if trial.seed in RAISE or trial.seed in DIE:
+                with open(LOG, "a") as log:
+                    log.write(f"{len(self._members)} {trial.seed}\\\\n")
+                if trial.seed in DIE:
+                    import os, signal
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise RuntimeError(f"seed {trial.seed} was told to fail")
+        original(self)
+
+    training.PackTraining.advance = advance
+
+FAULTS["trainables.training"] = fail
+"""
+
+_RETRIES = """
+def hurry(committing):
+    committing.RETRY_SECONDS = (0.1, 0.1)
+
+FAULTS["study.committing"] = hurry
+"""
+
+
+def failing_seeds(folder: Path, raising: set[int], dying: set[int]) -> tuple[str, Path]:
+    """Let trials with these seeds raise, or kill their worker, in their first epoch.
+
+    Returns:
+        The value of PYTHONPATH, and a file with a line per fault: lanes of the pack, and seed.
+    """
+    log = folder / "faults.txt"
+    values = f"RAISE, DIE, LOG = {raising!r}, {dying!r}, {str(log)!r}\n"
+    advance = _ADVANCE.replace("\\\\n", "\\n")
+    return _write(folder, _SITECUSTOMIZE + values + advance), log
+
+
+def hurried_retries(folder: Path) -> str:
+    """Let a commit give up within a second; return the value of PYTHONPATH."""
+    return _write(folder, _SITECUSTOMIZE + _RETRIES)
+
+
+def _write(folder: Path, code: str) -> str:
+    place = folder / "faults"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(code)
+    return str(place)

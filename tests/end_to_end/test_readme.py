@@ -1,0 +1,46 @@
+"""The README's Python runs as it stands there, block after block."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), names)
+    assert tuple(names["images"].shape) == (10, 1, 28, 28)
+    assert (tmp_path / "active_units.png").stat().st_size > 1000
+
+
+def test_yaml_block_is_a_spec(tmp_path: Path) -> None:
+    from search_spaces import load_spec, plan_trials
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    file = tmp_path / "spec.yaml"
+    file.write_text(block)
+    spec = load_spec(file)
+    assert len(plan_trials(spec)) == 6 * 6 * 5 * 2 * 3  # architectures, dims, betas, inits, seeds
+
+
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL))
+
+
+@pytest.mark.parametrize("line", re.findall(r"^vae-study .*$", SHELL, re.MULTILINE))
+def test_shell_lines_name_commands_and_options_that_exist(line: str) -> None:
+    import click
+
+    from study.command_line import cli
+
+    words = line.split("#")[0].split()[1:]
+    command = cli.commands[words[0]]
+    options = {name for option in command.params for name in option.opts}
+    used = {word for word in words if word.startswith("--")}
+    assert isinstance(command, click.Command)
+    assert used <= options

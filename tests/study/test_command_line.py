@@ -1,0 +1,188 @@
+"""Arguments to functions, exceptions to exit codes; what the functions do is tested elsewhere."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import study.run
+from search_spaces import BadInput, load_spec
+from study import command_line, ledger
+from study.command_line import cli, main
+from study.frozen_spec import freeze
+from study.loading import load_study
+from study.plan_table import write_plan
+from study.planning import PlannedTrial
+from study.storage import Folder, StorageError
+from tests.study.plans import planned_trials
+
+MakePack = Callable[..., dict[str, Any]]
+
+AXES = {"architecture": "linear", "latent_dim": 2, "seed": [0, 1, 2]}
+PLANNED: list[PlannedTrial] = planned_trials(AXES)
+IDS = [p.trial_id for p in PLANNED]
+
+
+@pytest.fixture
+def storage(tmp_path: Path, make_pack: MakePack) -> Path:
+    """A storage folder with one study: two of three trials completed, none of another study's."""
+    folder = Folder.at(tmp_path / "kept").child("mine")
+    spec = load_spec({"study": "mine", "dataset": "tiles", "axes": AXES})
+    freeze(folder, spec, {"numerics_version": 1})
+    write_plan(folder, [p.trial for p in PLANNED], IDS)
+    ledger.create_tables(folder)
+    pack = make_pack("p", IDS[:2])
+    pack["trials"]["epochs_trained"] = 2
+    ledger.commit(folder, **pack)
+    return tmp_path / "kept"
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False)
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run `main` as the installed command does."""
+    monkeypatch.setattr(sys, "argv", ["vae-study", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code if isinstance(left.value.code, int) else 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (BadInput("axes.beta: no"), 2, "vae-study: axes.beta: no\n"),
+        (
+            StorageError("cannot write x: disk full"),
+            3,
+            "vae-study: cannot write x: disk full; `vae-study resume` goes on from here\n",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted; `vae-study resume` goes on from here\n"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(study.run, "run_study", fail)
+    assert exit_code(monkeypatch, "run", "quickstart") == code
+    said = capsys.readouterr()
+    assert said.err.endswith(message)
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_failed_trials_show_in_the_exit_code(
+    failed: int,
+    storage: Path,
+    make_pack: MakePack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Folder.at(storage / "mine")
+    ledger.commit(
+        folder,
+        **make_pack("q", [], failed=IDS[2:][:failed])
+        if failed
+        else make_pack("p", IDS[:2]) | {"trials": ledger.read_trials(folder)},
+    )
+    monkeypatch.setattr(study.run, "run_study", lambda *args, **options: load_study(folder))
+    assert exit_code(monkeypatch, "run", "quickstart") == failed
+    said = capsys.readouterr()
+    assert f"tables: {folder}" in said.out
+    assert ("1 trials failed" in said.out or "1 trial failed" in said.out) == bool(failed)
+
+
+def test_options_reach_the_function(monkeypatch: pytest.MonkeyPatch, storage: Path) -> None:
+    calls: list[tuple[Any, dict[str, Any]]] = []
+
+    def record(spec: Any, **options: Any) -> Any:
+        calls.append((spec, options))
+        return load_study(storage / "mine")
+
+    monkeypatch.setattr(study.run, "run_study", record)
+    invoke("run", "quickstart", "--set", "training.epochs=3", "--set", "axes.beta=[1, 2]",
+           "--storage", "s", "--data-dir", "d", "--cpus", "3", "--extend", "--retry-failed",
+           "--address", "ray://x", "--no-reuse")  # fmt: skip
+    spec, options = calls.pop()
+    assert spec.training.epochs == 3
+    assert spec.axes.beta.values() == [1, 2]
+    assert options == {
+        "storage": "s",
+        "data_dir": Path("d"),
+        "cpus": 3,
+        "extend": True,
+        "retry_failed": True,
+        "address": "ray://x",
+        "reuse": False,
+    }
+    invoke("run", "quickstart")
+    spec, options = calls.pop()
+    assert options["storage"] == "studies"
+    assert options["reuse"] is True
+    assert not any(options[name] for name in ("extend", "retry_failed", "address", "cpus"))
+
+
+def test_storage_from_the_environment(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAE_STUDY_STORAGE", str(storage))
+    assert "mine" in invoke("list").output
+    assert "2 of 3 trials done" in invoke("status", "mine").output
+
+
+def test_status_of_a_study_under_way(storage: Path) -> None:
+    output = invoke("status", "mine", "--storage", storage).output
+    assert "2 of 3 trials done" in output
+    assert "failed: 0, waiting or running: 1" in output
+
+
+def test_status_before_the_first_row(storage: Path) -> None:
+    """Killed before the tables were there: nothing is known of times, and nothing breaks."""
+    folder = Folder.at(storage / "young")
+    freeze(folder, load_spec({"study": "young", "dataset": "tiles", "axes": AXES}), {"x": 1})
+    result = invoke("status", "young", "--storage", storage)
+    assert result.exception is None, result.exception
+    assert "0 of 0 trials done" in result.output
+    assert invoke("list", "--storage", storage).exception is None
+    assert "no completed trials yet" in invoke("results", "young", "--storage", storage).output
+
+
+def test_results_in_rows(storage: Path, tmp_path: Path) -> None:
+    for table, key in (("trials", "trial_id"), ("units", "unit"), ("epochs", "epoch")):
+        target = tmp_path / f"{table}.parquet"
+        options = ("--storage", storage, "--table", table, "--format", "parquet", "-o", target)
+        assert invoke("results", "mine", *options).exception is None
+        expected = getattr(load_study(storage / "mine"), table)
+        pd.testing.assert_frame_equal(pd.read_parquet(target), expected)
+        assert key in expected
+
+
+def test_a_stranger_among_the_tables(storage: Path) -> None:
+    result = invoke("columns", "trails")
+    assert isinstance(result.exception, BadInput)
+    assert "trials" in str(result.exception)
+
+
+def test_every_command_explains_itself() -> None:
+    runner = CliRunner()
+    for name, command in cli.commands.items():
+        shown = runner.invoke(cli, [name, "--help"])
+        assert shown.exit_code == 0
+        assert command.help
+        assert "\b" not in shown.output
+    shown = runner.invoke(cli, ["--version"])
+    assert shown.exit_code == 0
+
+
+def test_tables_are_wide_enough_in_a_file() -> None:
+    assert command_line._console().width >= 120
