@@ -17,7 +17,7 @@ FURTHER = [
     "epochs",
     "precision",
 ]
-TOOLTIP = ["architecture:N", "beta:Q", "latent_dim:Q", "mean:Q", "min:Q", "max:Q"]
+TOOLTIP = ["dataset:N", "architecture:N", "beta:Q", "latent_dim:Q", "mean:Q", "min:Q", "max:Q"]
 
 
 def active_units_table(trials: pd.DataFrame) -> pd.DataFrame:
@@ -82,4 +82,6 @@ def active_units_chart(trials: pd.DataFrame) -> alt.FacetChart:
         .encode(dimension, y="mean:Q", color=architecture, shape=shape, tooltip=TOOLTIP),
         data=summary,
     )
-    return panel.properties(width=260, height=240).facet(column=alt.Column("beta:N", title="β"))
+    return panel.properties(width=260, height=240).facet(
+        column=alt.Column("beta:N", title="β"), row=alt.Row("dataset:N", title=None)
+    )
