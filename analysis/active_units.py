@@ -61,11 +61,8 @@ def active_units_chart(trials: pd.DataFrame) -> alt.FacetChart:
         trials: The `trials` table of a study.
     """
     completed = trials[trials["status"] == "completed"]
-    summary = (
-        completed.groupby(["architecture", "beta", "latent_dim"])["active_units"]
-        .agg(["mean", "min", "max"])
-        .reset_index()
-    )
+    panels = completed.groupby([*GROUP, "latent_dim"])
+    summary = panels["active_units"].agg(["mean", "min", "max"]).reset_index()
     dimension = alt.X("latent_dim:Q", title="latent dimension", axis=alt.Axis(tickMinStep=1))
     architecture = alt.Color("architecture:N", scale=alt.Scale(scheme="tableau10"))
     shape = alt.Shape("architecture:N", legend=None)
@@ -78,7 +75,7 @@ def active_units_chart(trials: pd.DataFrame) -> alt.FacetChart:
         .mark_line()
         .encode(dimension, alt.Y("mean:Q", title="active units"), color=architecture),
         alt.Chart()
-        .mark_point(filled=True, size=60)
+        .mark_point(filled=True, size=60, opacity=1)
         .encode(dimension, y="mean:Q", color=architecture, shape=shape, tooltip=TOOLTIP),
         data=summary,
     )

@@ -151,6 +151,8 @@ def test_the_chart_is_valid_and_holds_the_summary() -> None:
     marks = {layer["mark"]["type"] for layer in content["spec"]["layer"]}
     assert marks == {"line", "rule", "point"}
     assert content["facet"]["column"]["field"] == "beta"
+    assert content["facet"]["row"]["field"] == "dataset"
+    assert {row["dataset"] for row in rows} == set(trials["dataset"])
     assert json.dumps(content)
 
 
