@@ -265,6 +265,8 @@ def results(study: str, storage: str, format_: str, table: str, output: Path | N
         else:
             rows.to_json(target, orient="records", date_format="iso", double_precision=15)
     except OSError as error:
+        if output is None:  # whoever read standard output has gone; click knows what to do
+            raise
         raise BadInput(
             f"--output: {output} cannot be written ({error.strerror or error})"
         ) from None
