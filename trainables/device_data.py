@@ -43,7 +43,9 @@ class DeviceData:
 
     def batch(self, split: str, rows: Tensor | slice, dtype: torch.dtype) -> Tensor:
         """Return some images as numbers, pixels scaled to [0, 1], shape (rows, values)."""
-        images = self.splits[split][rows]
+        images = self.splits[split]
+        # index_select: indexing with a tensor takes ten times as long
+        images = images[rows] if isinstance(rows, slice) else images.index_select(0, rows)
         values = images.to(dtype)
         return values.div_(255) if images.dtype == torch.uint8 else values
 

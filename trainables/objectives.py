@@ -24,7 +24,17 @@ from torch.nn import functional
 
 from search_spaces import Trial
 
-__all__ = ["LaneObjectives", "kl_divergence", "reconstruction_loss", "squared_error"]
+__all__ = [
+    "LEARNED_VARIANCE",
+    "LOG_2PI",
+    "LaneObjectives",
+    "kl_divergence",
+    "reconstruction_loss",
+    "squared_error",
+]
+
+LEARNED_VARIANCE = "decoder.log_variance"
+"""Name of the parameter log s, where the decoder learns it."""
 
 LOG_2PI = math.log(2 * math.pi)
 

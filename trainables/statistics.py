@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.objectives import kl_divergence, reconstruction_loss, squared_error
+from trainables.objectives import kl_divergence
 from trainables.pack import Pack
 from trainables.streams import evaluation_noise
 
 __all__ = ["Evaluation", "evaluate"]
 
-CHUNK = 500  # images evaluated at a time
+CHUNK = 250  # images evaluated at a time
 
 Array = NDArray[np.float64]
 
@@ -77,15 +77,12 @@ def evaluate(pack: Pack, split: str, gain_images: int = 0) -> Evaluation:
     for start in range(0, images, CHUNK):
         rows = slice(start, min(start + CHUNK, images))
         batch = pack.data.batch(split, rows, pack.dtype)
-        mean, log_variance = pack.network.encode(
-            pack.parameters.views, batch, pack.state.views, training=False
-        )
+        mean, log_variance = pack.engine.encode(batch)
         codes = pack.objectives.codes(mean, log_variance, noise[:, rows])
-        loss, output = _decode(pack, codes, batch)
-        objective = loss + pack.objectives.beta * pack.objectives.penalty(mean, log_variance)
-        error = squared_error(pack.objectives.decoder, output, batch)
-        lanes += torch.stack([loss, objective, error]).sum(2, dtype=torch.float64)
+        penalty = pack.objectives.penalty(mean, log_variance).sum(1, dtype=torch.float64)
         wide, wide_log_variance = mean.double(), log_variance.double()
+        lanes[:2] += pack.engine.losses(codes, batch)
+        lanes[2] += penalty
         units += torch.stack(
             [
                 wide.sum(1),
@@ -95,7 +92,8 @@ def evaluate(pack: Pack, split: str, gain_images: int = 0) -> Evaluation:
             ]
         )
     first, second, posterior_variance, kl = (units / images).cpu().numpy()
-    reconstruction, objective_mean, mse = (lanes / images).cpu().numpy()
+    reconstruction, mse, penalty = (lanes / images).cpu().numpy()
+    beta = pack.objectives.beta.squeeze(1).double().cpu().numpy()
     gain = None
     if gain_images:
         gain = _reconstruction_gain(pack, split, noise, min(gain_images, images))
@@ -107,7 +105,7 @@ def evaluate(pack: Pack, split: str, gain_images: int = 0) -> Evaluation:
         kl=kl,
         reconstruction_gain=gain,
         reconstruction=reconstruction,
-        objective=objective_mean,
+        objective=reconstruction + beta * penalty,
         mse=mse,
     )
 
@@ -118,25 +116,15 @@ def _reconstruction_gain(pack: Pack, split: str, noise: Tensor, images: int) -> 
     for start in range(0, images, CHUNK):
         rows = slice(start, min(start + CHUNK, images))
         batch = pack.data.batch(split, rows, pack.dtype)
-        mean, log_variance = pack.network.encode(
-            pack.parameters.views, batch, pack.state.views, training=False
-        )
+        mean, log_variance = pack.engine.encode(batch)
         codes = pack.objectives.codes(mean, log_variance, noise[:, rows])
-        loss, _ = _decode(pack, codes, batch)
+        loss = pack.engine.losses(codes, batch)[0]
         for unit in range(pack.latent_dim):
             without = codes.clone()
             without[..., unit] = 0
-            increase = _decode(pack, without, batch)[0] - loss
-            gain[unit] += increase.sum(1, dtype=torch.float64)
+            gain[unit] += pack.engine.losses(without, batch)[0] - loss
     gain_per_image: Array = (gain / images).T.cpu().numpy()
     return gain_per_image
-
-
-def _decode(pack: Pack, codes: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the reconstruction loss (lanes, batch) and the decoder's output."""
-    output = pack.network.decode(pack.parameters.views, codes, pack.state.views, training=False)
-    loss = reconstruction_loss(pack.objectives.decoder, output, batch, pack.log_decoder_variance)
-    return loss, output
 
 
 def _evaluation_noise(pack: Pack, split: str) -> Tensor:

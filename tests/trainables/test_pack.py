@@ -14,7 +14,6 @@ from tests.trainables.small_packs import on_cpu, small_images, small_trial
 from trainables.architectures import LaneBuffer
 from trainables.datasets import ImageData, load_dataset
 from trainables.device_data import DeviceData
-from trainables.objectives import LaneObjectives
 from trainables.pack import Pack, minibatch_sizes
 from trainables.statistics import evaluate
 
@@ -167,28 +166,20 @@ def packs(draw: st.DrawFn) -> tuple[list[Trial], ImageData, int]:
     return trials, data, draw(st.integers(0, len(trials) - 1))
 
 
-class Draws:
-    """Watches what a pack starts from and the noise that its codes are made with."""
+def train_watched(trials: list[Trial], data: ImageData) -> tuple[Pack, Any, Any, torch.Tensor]:
+    """Return the pack, its initial weights per lane, its curve and the noise it was given."""
+    pack = Pack(trials, on_cpu(data))
+    initial = [weights(pack, lane) for lane in range(len(trials))]
+    seen: list[torch.Tensor] = []
+    step = pack.engine.step
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.noise: list[torch.Tensor] = []
-        codes = LaneObjectives.codes
+    def watched(images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        seen.append(noise.clone())
+        return step(images, noise)
 
-        def watched(
-            own: LaneObjectives, mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor
-        ) -> torch.Tensor:
-            self.noise.append(noise.clone())
-            return codes(own, mean, log_variance, noise)
-
-        monkeypatch.setattr(LaneObjectives, "codes", watched)
-
-    def train(self, trials: list[Trial], data: ImageData) -> tuple[Pack, Any, Any, torch.Tensor]:
-        """Return the pack, its initial weights per lane, its curve and its training noise."""
-        pack = Pack(trials, on_cpu(data))
-        initial = [weights(pack, lane) for lane in range(len(trials))]
-        self.noise.clear()
-        curve = np.array([pack.train_epoch().objective.numpy() for _ in range(trials[0].epochs)])
-        return pack, initial, curve, torch.cat(self.noise, dim=1)  # (lanes, epochs·images, units)
+    pack.engine.step = watched  # type: ignore[method-assign]
+    curve = np.array([pack.train_epoch().objective.numpy() for _ in range(trials[0].epochs)])
+    return pack, initial, curve, torch.cat(seen, dim=1)  # (lanes, epochs·images, units)
 
 
 def weights(pack: Pack, lane: int) -> dict[str, torch.Tensor]:
@@ -224,10 +215,8 @@ def own_values(pack: Pack) -> LaneBuffer:
 def test_any_lane_equals_its_trial_alone(drawn: tuple[list[Trial], ImageData, int]) -> None:
     trials, data, lane = drawn
     trial, d = trials[lane], trials[lane].latent_dim
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        draws = Draws(monkeypatch)
-        mixed, mixed_initial, mixed_curve, mixed_noise = draws.train(trials, data)
-        alone, alone_initial, alone_curve, alone_noise = draws.train([trial], data)
+    mixed, mixed_initial, mixed_curve, mixed_noise = train_watched(trials, data)
+    alone, alone_initial, alone_curve, alone_noise = train_watched([trial], data)
 
     assert_same_bits(mixed_initial[lane], alone_initial[0])
     assert torch.equal(mixed_noise[lane, :, :d], alone_noise[0])
@@ -266,17 +255,16 @@ def test_any_lane_equals_the_oracle(drawn: tuple[list[Trial], ImageData, int]) -
 
 
 @pytest.mark.parametrize("net", sorted(NETS))
-def test_both_precisions_start_and_sample_alike(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_precisions_start_and_sample_alike(net: str) -> None:
     architecture, shape = NETS[net]
     data = small_images(shape, train=150)
-    draws = Draws(monkeypatch)
     runs = {}
     for precision in ("float32", "float64"):
         trials = [
             small_trial(architecture=architecture, precision=precision, latent_dim=d, seed=d)
             for d in (3, 11)
         ]
-        runs[precision] = draws.train(trials, data)
+        runs[precision] = train_watched(trials, data)
     for lane in range(2):
         narrow, wide = runs["float32"][1][lane], runs["float64"][1][lane]
         assert_same_bits({name: tensor.double() for name, tensor in narrow.items()}, wide)
@@ -370,3 +358,15 @@ def test_trials_that_cannot_be_stacked_are_refused() -> None:
             Pack([small_trial(), small_trial(**difference)], data)
     with pytest.raises(ValueError, match="stack_key"):
         Pack([], data)
+
+
+def test_training_leaves_the_arithmetic_of_the_process_alone() -> None:
+    trials = [small_trial()]
+    pack = Pack(trials, on_cpu(small_images()))
+    for flush in (False, True):
+        torch.set_flush_denormal(flush)
+        try:
+            pack.train_epoch()
+            assert (float("1e-310") == 0) is flush
+        finally:
+            torch.set_flush_denormal(False)

@@ -21,7 +21,15 @@ from trainables.architectures.convolutional import (
 from trainables.architectures.dense import DenseNetwork, LinearNetwork
 from trainables.architectures.parameters import LaneBuffer, ParameterShape, draw_parameters
 
-__all__ = ["LaneBuffer", "Network", "ParameterShape", "build_network", "draw_parameters"]
+__all__ = [
+    "DenseNetwork",
+    "LaneBuffer",
+    "LinearNetwork",
+    "Network",
+    "ParameterShape",
+    "build_network",
+    "draw_parameters",
+]
 
 
 class Network(Protocol):

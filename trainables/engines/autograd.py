@@ -1,0 +1,71 @@
+"""The engine of any network, differentiated by PyTorch."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainables.architectures import LaneBuffer, Network
+from trainables.objectives import (
+    LEARNED_VARIANCE,
+    LaneObjectives,
+    kl_divergence,
+    reconstruction_loss,
+    squared_error,
+)
+
+__all__ = ["AutogradEngine"]
+
+
+class AutogradEngine:
+    """See `Engine`."""
+
+    def __init__(
+        self,
+        network: Network,
+        objectives: LaneObjectives,
+        parameters: LaneBuffer,
+        gradients: LaneBuffer,
+        state: Mapping[str, Tensor],
+    ) -> None:
+        """Set up on the memory of a pack."""
+        self._network = network
+        self._objectives = objectives
+        self._leaves = {
+            name: view.detach().requires_grad_() for name, view in parameters.views.items()
+        }
+        self._gradients = gradients.views
+        self._state = state
+
+    def step(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Compute losses and gradients."""
+        objectives = self._objectives
+        mean, log_variance = self._network.encode(self._leaves, images, self._state, training=True)
+        codes = objectives.codes(mean, log_variance, noise)
+        output = self._network.decode(self._leaves, codes, self._state, training=True)
+        reconstruction = self._reconstruction(output, images)
+        objective = reconstruction + objectives.beta * objectives.penalty(mean, log_variance)
+        gradients = torch.autograd.grad(
+            objective.mean(1).sum(), list(self._leaves.values()), materialize_grads=True
+        )
+        for name, gradient in zip(self._leaves, gradients, strict=True):
+            self._gradients[name].copy_(gradient)
+        with torch.no_grad():
+            kl = kl_divergence(mean, log_variance).sum(-1)
+            return torch.stack([reconstruction, kl, objective]).sum(2)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return posterior mean and log-variance."""
+        return self._network.encode(self._leaves, images, self._state, training=False)
+
+    @torch.no_grad()
+    def losses(self, codes: Tensor, images: Tensor) -> Tensor:
+        """Return reconstruction loss and squared error."""
+        output = self._network.decode(self._leaves, codes, self._state, training=False)
+        error = squared_error(self._objectives.decoder, output, images)
+        return torch.stack([self._reconstruction(output, images), error]).sum(2)
+
+    def _reconstruction(self, output: Tensor, images: Tensor) -> Tensor:
+        log_s = self._leaves.get(LEARNED_VARIANCE, self._objectives.log_decoder_variance)
+        return reconstruction_loss(self._objectives.decoder, output, images, log_s)
