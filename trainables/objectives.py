@@ -113,6 +113,16 @@ class LaneObjectives:
             ),
         )
 
+    def lanes(self, block: slice) -> "LaneObjectives":
+        """Return the objectives of some of the lanes."""
+        return LaneObjectives(
+            self.decoder,
+            self.beta[block],
+            self.sampling[block],
+            self.variance_part[block],
+            self.log_decoder_variance[block],
+        )
+
     def codes(self, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
         """Return z, the reparametrised sample (or the mean), shape (lanes, batch, latent_dim)."""
         return mean + self.sampling * torch.exp(0.5 * log_variance) * noise

@@ -7,17 +7,16 @@ weights and noise are zero; such a unit has μ = 0, σ² = 1, z = 0 and a gradie
 so that it stays that way.
 """
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from search_spaces import Trial, stack_key
+from trainables.adam import LaneAdam
 from trainables.architectures import LaneBuffer, ParameterShape, build_network, draw_parameters
 from trainables.device_data import DeviceData
 from trainables.engines import build_engine
@@ -105,9 +104,11 @@ class Pack:
             self.parameters.fill_lane(lane, values)
             buffers = draw_parameters(self.network.buffers(), trial.initialisation, trial.seed)
             self.state.fill_lane(lane, buffers)
-        self._prepare_optimizer(self._buffer(padded), self._buffer(padded))
+        gradients = self._buffer(padded)
+        total_steps = trials[0].epochs * self.steps_per_epoch
+        self._adam = LaneAdam(trials, total_steps, self.parameters.flat, gradients.flat)
         self.engine = build_engine(
-            self.network, self.objectives, self.parameters, self._gradients, self.state.views
+            self.network, self.objectives, self.parameters, gradients, self.state
         )
 
     def parameter_shapes(self, latent_dim: int) -> list[ParameterShape]:
@@ -152,8 +153,7 @@ class Pack:
                 start += size
                 images = self.data.batch("train", order[rows], self.dtype)
                 totals += self.engine.step(images, noise[:, rows])
-                self._set_learning_rates(self.epoch * len(sizes) + step)
-                self._optimizer.step()
+                self._adam.step(self.epoch * len(sizes) + step)
         self.epoch += 1
         reconstruction, kl, objective = totals / sum(sizes)
         return EpochMeans(reconstruction, kl, objective)
@@ -170,8 +170,8 @@ class Pack:
         """Return all that changes in training, by name, each (lanes, …); not copies."""
         return {
             "parameters": self.parameters.flat,
-            "exp_avg": self._moments[0].flat,
-            "exp_avg_sq": self._moments[1].flat,
+            "exp_avg": self._adam.exp_avg,
+            "exp_avg_sq": self._adam.exp_avg_sq,
             "state": self.state.flat,
         }
 
@@ -179,7 +179,7 @@ class Pack:
         """Return to a state that `tensors` gave at the end of `epoch`."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
-        self._set_epoch(epoch)
+        self.epoch = epoch
 
     def _epoch_noise(self) -> Tensor:
         images = self.data.images("train")
@@ -189,44 +189,8 @@ class Pack:
             noise[lane, :, : trial.latent_dim] = drawn
         return noise.to(self.device)
 
-    def _set_learning_rates(self, step: int) -> None:
-        total = self.trials[0].epochs * self.steps_per_epoch
-        cosine = 0.5 * (1 + math.cos(math.pi * step / total))
-        for group in self._optimizer.param_groups:
-            factor = cosine if group["schedule"] == "cosine" else 1.0
-            group["lr"] = group["initial"] * factor
-
     def _buffer(self, shapes: list[ParameterShape]) -> LaneBuffer:
         return LaneBuffer.zeros(shapes, len(self.trials), self.dtype, self.device)
-
-    def _prepare_optimizer(self, exp_avg: LaneBuffer, exp_avg_sq: LaneBuffer) -> None:
-        """Set up one Adam, with a group for every run of lanes that share a learning rate."""
-        self._moments = exp_avg, exp_avg_sq
-        self._gradients = self._buffer(exp_avg.shapes)
-        groups, state = [], {}
-        lanes = enumerate(self.trials)
-        for (initial, schedule), run in groupby(lanes, lambda lane: _schedule(lane[1])):
-            numbers = [number for number, _ in run]
-            block = slice(numbers[0], numbers[-1] + 1)
-            values = self.parameters.flat[block].detach()
-            values.grad = self._gradients.flat[block]
-            groups.append({"params": [values], "initial": initial, "schedule": schedule})
-            state[values] = {
-                "step": torch.zeros((), dtype=torch.float32, device=self.device),
-                "exp_avg": exp_avg.flat[block],
-                "exp_avg_sq": exp_avg_sq.flat[block],
-            }
-        self._optimizer = torch.optim.Adam(groups, fused=True)
-        self._optimizer.state.update(state)
-
-    def _set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-        for state in self._optimizer.state.values():
-            state["step"].fill_(epoch * self.steps_per_epoch)
-
-
-def _schedule(trial: Trial) -> tuple[float, str]:
-    return trial.learning_rate, trial.learning_rate_schedule
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -161,7 +162,7 @@ class ConvolutionalNetwork:
         features = images.view(len(images), *self.shape)  # (batch, channels, height, width)
         for layer in self.encoder:
             features = _apply(layer, parameters, state, features, lanes, training)
-        hidden = features.view(len(images), lanes, self.features).transpose(0, 1)
+        hidden = features.reshape(len(images), lanes, self.features).transpose(0, 1)
         return (
             affine(parameters, "encoder.mean", hidden),
             affine(parameters, "encoder.log_variance", hidden),
@@ -222,28 +223,52 @@ def _apply(
     convolution = layer.convolution
     weight = parameters[f"{layer.name}.weight"].flatten(0, 1)
     bias = parameters[f"{layer.name}.bias"].flatten()
-    if convolution.normalise:
-        # Batch norm subtracts this bias again, so that its gradient is zero. Computed, it would
-        # be rounding noise, which Adam scales up to full steps.
-        bias = bias.detach()
+    if features.device.type == "cpu":  # where convolutions are up to twice as fast channels last
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        features = features.contiguous(memory_format=torch.channels_last)
     if layer.transposed:
-        features = _transposed_convolution(layer, features, weight, bias, lanes)
+        features = _transposed_convolution(layer, features, weight, lanes)
     else:
         groups = features.shape[1] // layer.inputs
         if convolution.padding_end:
             end = convolution.padding_end
             features = functional.pad(features, (0, end, 0, end))
         features = functional.conv2d(
-            features, weight, bias, convolution.stride, convolution.padding, groups=groups
+            features, weight, None, convolution.stride, convolution.padding, groups=groups
         )
-    if convolution.normalise:
-        features = torch.relu(_normalise(layer.name, parameters, state, features, training))
-    return features
+    if not convolution.normalise:
+        added: Tensor = _AddBias.apply(features, bias)  # type: ignore[no-untyped-call]
+        return added
+    # Batch norm subtracts this bias again, so that its gradient is zero. Computed, it would be
+    # rounding noise, which Adam scales up to full steps.
+    features = features + bias.detach()[:, None, None]
+    return torch.relu(_normalise(layer.name, parameters, state, features, training))
 
 
-def _transposed_convolution(
-    layer: _Layer, features: Tensor, weight: Tensor, bias: Tensor, lanes: int
-) -> Tensor:
+class _AddBias(torch.autograd.Function):
+    """Adds a number per channel, in place, as a convolution does with its bias.
+
+    On CPUs the gradient of a convolution's own bias takes longer than that of its weight.
+    """
+
+    @staticmethod
+    def forward(features: Tensor, bias: Tensor) -> Tensor:
+        """Add bias (channels,) to features (batch, channels, height, width)."""
+        return features.add_(bias[:, None, None])
+
+    @staticmethod
+    def setup_context(context: Any, inputs: Any, output: Any) -> None:
+        """Tell autograd that the features were changed."""
+        context.mark_dirty(inputs[0])
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the gradient of each channel, as a product with ones."""
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])
+        return gradient, torch.mv(rows.t(), rows.new_ones(len(rows)))
+
+
+def _transposed_convolution(layer: _Layer, features: Tensor, weight: Tensor, lanes: int) -> Tensor:
     """Undo the sizes of the mirrored convolution exactly, odd ones and one-sided padding too."""
     convolution = layer.convolution
     full = [
@@ -252,10 +277,12 @@ def _transposed_convolution(
     ]
     missing = [max(0, out - size) for out, size in zip(layer.size_out, full, strict=True)]
     features = functional.conv_transpose2d(
-        features, weight, bias, convolution.stride, convolution.padding, missing, groups=lanes
+        features, weight, None, convolution.stride, convolution.padding, missing, groups=lanes
     )
+    if features.shape[2:] == layer.size_out:
+        return features
     height, width = layer.size_out
-    return features[:, :, :height, :width]
+    return features[:, :, :height, :width].contiguous()
 
 
 def _normalise(

@@ -100,6 +100,10 @@ class LaneBuffer:
         values = sum(shape.numel for shape in shapes)
         return cls(shapes, torch.zeros(lanes, values, dtype=dtype, device=device))
 
+    def lanes(self, block: slice) -> "LaneBuffer":
+        """Return a buffer of some of the lanes, in the same memory."""
+        return LaneBuffer(self.shapes, self.flat[block])
+
     def fill_lane(self, lane: int, values: Mapping[str, Tensor]) -> None:
         """Copy one lane's values to the leading corner of each view; the padding stays as it is."""
         for name, value in values.items():

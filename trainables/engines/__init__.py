@@ -1,16 +1,16 @@
 """How a pack is computed: losses and gradients of all its lanes, by architecture.
 
 An engine works on the memory of a pack: it reads the lanes' parameters and writes their
-gradients. `AutogradEngine` runs any network, `DenseEngine` dense and linear ones without autograd.
+gradients. `DenseEngine` computes dense and linear nets without autograd, `AutogradEngine` all
+others, and on CPUs `LaneByLaneEngine` has one of these per lane.
 """
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor
 
 from trainables.architectures import DenseNetwork, LaneBuffer, Network
-from trainables.engines.autograd import AutogradEngine
+from trainables.engines.autograd import AutogradEngine, LaneByLaneEngine
 from trainables.engines.dense import DenseEngine
 from trainables.objectives import LaneObjectives
 
@@ -51,7 +51,7 @@ def build_engine(
     objectives: LaneObjectives,
     parameters: LaneBuffer,
     gradients: LaneBuffer,
-    state: Mapping[str, Tensor],
+    state: LaneBuffer,
 ) -> Engine:
     """Return the fastest engine for a network.
 
@@ -64,4 +64,17 @@ def build_engine(
     """
     if isinstance(network, DenseNetwork):
         return DenseEngine(network, objectives, parameters, gradients)
-    return AutogradEngine(network, objectives, parameters, gradients, state)
+    if parameters.flat.device.type != "cpu":
+        return AutogradEngine(network, objectives, parameters, gradients, state)
+    # CPUs take grouped convolutions more slowly than one lane after another.
+    lanes = [slice(lane, lane + 1) for lane in range(len(parameters.flat))]
+    return LaneByLaneEngine(
+        [
+            AutogradEngine(
+                network,
+                objectives.lanes(lane),
+                *(b.lanes(lane) for b in (parameters, gradients, state)),
+            )
+            for lane in lanes
+        ]
+    )

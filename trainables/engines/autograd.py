@@ -1,6 +1,6 @@
-"""The engine of any network, differentiated by PyTorch."""
+"""The engine of any network, differentiated by PyTorch: lanes at once, or one after another."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from trainables.objectives import (
     squared_error,
 )
 
-__all__ = ["AutogradEngine"]
+__all__ = ["AutogradEngine", "LaneByLaneEngine"]
 
 
 class AutogradEngine:
@@ -26,7 +26,7 @@ class AutogradEngine:
         objectives: LaneObjectives,
         parameters: LaneBuffer,
         gradients: LaneBuffer,
-        state: Mapping[str, Tensor],
+        state: LaneBuffer,
     ) -> None:
         """Set up on the memory of a pack."""
         self._network = network
@@ -35,7 +35,7 @@ class AutogradEngine:
             name: view.detach().requires_grad_() for name, view in parameters.views.items()
         }
         self._gradients = gradients.views
-        self._state = state
+        self._state = state.views
 
     def step(self, images: Tensor, noise: Tensor) -> Tensor:
         """Compute losses and gradients."""
@@ -69,3 +69,26 @@ class AutogradEngine:
     def _reconstruction(self, output: Tensor, images: Tensor) -> Tensor:
         log_s = self._leaves.get(LEARNED_VARIANCE, self._objectives.log_decoder_variance)
         return reconstruction_loss(self._objectives.decoder, output, images, log_s)
+
+
+class LaneByLaneEngine:
+    """One engine per lane: for networks whose lanes are slower together (see `Engine`)."""
+
+    def __init__(self, engines: Sequence[AutogradEngine]) -> None:
+        """Take an engine of one lane for each lane."""
+        self._engines = list(engines)
+
+    def step(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Compute losses and gradients."""
+        lanes = zip(self._engines, torch.split(noise, 1), strict=True)
+        return torch.cat([engine.step(images, own) for engine, own in lanes], dim=1)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return posterior mean and log-variance."""
+        means, log_variances = zip(*(e.encode(images) for e in self._engines), strict=True)
+        return torch.cat(means), torch.cat(log_variances)
+
+    def losses(self, codes: Tensor, images: Tensor) -> Tensor:
+        """Return reconstruction loss and squared error."""
+        lanes = zip(self._engines, torch.split(codes, 1), strict=True)
+        return torch.cat([engine.losses(own, images) for engine, own in lanes], dim=1)
