@@ -11,6 +11,7 @@ from study.planning import PlannedTrial
 from trainables.datasets import ImageData
 from trainables.device_data import DeviceData
 from trainables.pack import Pack
+from trainables.process import prepare_process
 
 __all__ = ["GroupEstimate", "estimate_groups"]
 
@@ -77,7 +78,7 @@ def estimate_groups(
 
 def _samples_per_second(members: Sequence[PlannedTrial], data: ImageData) -> float:
     """Train a pack on a few minibatches, on one thread, and return images per second."""
-    torch.set_num_threads(1)
+    prepare_process(threads=1)
     images = MINIBATCHES * members[0].trial.batch_size
     few = replace(data, train=data.train[:images], test=data.test[:1])
     pack = Pack([m.trial for m in members], DeviceData.load(few, torch.device("cpu")))

@@ -157,6 +157,8 @@ def _tune(
 ) -> None:
     """One Tune run; it returns early when the user interrupts."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback tells of failures
+    # Tune would start one worker after the other, and each takes seconds.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(workers.count))
     references = {label: ray.put(data) for label, data in datasets.items()}
     trainable = tune.with_resources(
         tune.with_parameters(PackTrainable, datasets=references, checkpoints=checkpoints),

@@ -12,6 +12,7 @@ from ray import tune
 from search_spaces import RecordSettings, Trial
 from trainables.datasets import ImageData, load_dataset
 from trainables.device_data import DeviceData
+from trainables.process import prepare_process
 from trainables.training import PackTraining
 
 __all__ = ["CheckpointStore", "PackTrainable", "pack_config"]
@@ -129,7 +130,7 @@ class PackTrainable(tune.Trainable):
             self._save_checkpoint()
 
     def _start(self, config: dict[str, Any]) -> None:
-        torch.set_num_threads(config["threads"])
+        prepare_process(config["threads"])
         self._pack_id: str = config["pack_id"]
         self._report_seconds: float = config["report_seconds"]
         self._checkpoint_seconds: float = config["checkpoint_seconds"]

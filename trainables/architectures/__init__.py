@@ -41,6 +41,9 @@ class Network(Protocol):
     def buffers(self) -> list[ParameterShape]:
         """Declare one lane's state that is kept but not trained (running statistics)."""
 
+    def flops(self, latent_dim: int) -> int:
+        """Return the floating-point operations of a training step, per image of one lane."""
+
     def encode(
         self,
         parameters: Mapping[str, Tensor],

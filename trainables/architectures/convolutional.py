@@ -1,5 +1,6 @@
 """Convolutional VAEs, the paper's and others; all lanes of a pack as groups of one convolution."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,6 +81,12 @@ class _Layer:
     def outputs(self) -> int:
         return self.convolution.channels
 
+    @property
+    def products(self) -> int:
+        """Multiplications for one image."""
+        positions = math.prod(self.size_in if self.transposed else self.size_out)
+        return self.inputs * self.outputs * self.convolution.kernel**2 * positions
+
     def parameters(self) -> list[ParameterShape]:
         area = self.convolution.kernel**2
         if self.transposed:  # torch counts the fan-in of ConvTranspose2d on its second dimension
@@ -145,6 +152,15 @@ class ConvolutionalNetwork:
     def buffers(self) -> list[ParameterShape]:
         """Declare the running statistics of batch normalisation."""
         return [b for layer in (*self.encoder, *self.decoder) for b in layer.buffers()]
+
+    def flops(self, latent_dim: int) -> int:
+        """Return the floating-point operations of a training step, per image of one lane.
+
+        Forward, gradient of the weights and gradient of the inputs, which the first layer lacks.
+        """
+        products = [layer.products for layer in (*self.encoder, *self.decoder)]
+        heads = 3 * latent_dim * self.features  # μ, log σ², and back from the codes
+        return 2 * (3 * (sum(products) + heads) - products[0])
 
     def encode(
         self,

@@ -59,6 +59,15 @@ class DenseNetwork:
         """Declare state that is not trained: none here."""
         return []
 
+    def flops(self, latent_dim: int) -> int:
+        """Return the floating-point operations of a training step, per image of one lane.
+
+        Forward, gradient of the weights and gradient of the inputs, which the first layer lacks.
+        """
+        weights = [p for p in self.parameters(latent_dim) if p.name.endswith(".weight")]
+        of_images = sum(p.numel for p in weights if p.shape[1] == self.widths[0])
+        return 2 * (3 * sum(p.numel for p in weights) - of_images)
+
     def encode(
         self,
         parameters: Mapping[str, Tensor],
