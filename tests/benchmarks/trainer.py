@@ -1,171 +1,232 @@
-"""Images per second of fused packs against plain PyTorch loops, side by side in one run.
+"""Images per second of fused packs against plain PyTorch loops and the roofline, in one run.
 
-python -m tests.benchmarks.trainer --images 6000 --repeats 3 --json benchmark.json
+python -m tests.benchmarks.trainer --images 6000 --repeats 3 --json trainer.json
+
+Rates are summed over lanes; each is the median of the timed epochs. A thread is one process of one
+thread with the machine otherwise idle, the machine one such process per core at the same time.
 """
 
 import argparse
-import itertools
+import dataclasses
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from search_spaces import NAMED, Architecture, TilesDataset, Trial
+from search_spaces import NAMED, BadInput, Trial, load_spec
+from tests.benchmarks.plain_vae import memory_batches, plain_epoch, plain_model
+from tests.benchmarks.roofline import Peaks, floor_seconds, measure_peaks
 from trainables.datasets import load_dataset
 from trainables.device_data import DeviceData
 from trainables.pack import Pack
+from trainables.process import prepare_process
 
-LATENT_DIM = 16
-BATCH_SIZE = 128
-
-
-def plain_model(architecture: Architecture) -> tuple[nn.Module, nn.Module]:
-    """The encoder (μ and log σ² side by side) and decoder that a user would write."""
-    if architecture.family == "dense":
-        sizes = [784, *architecture.widths]
-        encoder: list[nn.Module] = []
-        for a, b in itertools.pairwise(sizes):
-            encoder += [nn.Linear(a, b), nn.ReLU()]
-        encoder.append(nn.Linear(sizes[-1], 2 * LATENT_DIM))
-        decoder: list[nn.Module] = []
-        sizes = [LATENT_DIM, *reversed(sizes)]
-        for a, b in itertools.pairwise(sizes):
-            decoder += [nn.Linear(a, b), nn.ReLU()]
-        return nn.Sequential(*encoder), nn.Sequential(*decoder[:-1])
-    return (
-        nn.Sequential(
-            *(nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 16, 3, 2, 1), nn.BatchNorm2d(16)),
-            *(nn.ReLU(), nn.Conv2d(16, 32, 3, 1, 1), nn.Conv2d(32, 32, 3, 2, 1)),
-            *(nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1)),
-            *(nn.Conv2d(32, 32, 3, 1, 1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 2, 2)),
-            *(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(32, 32, 2), nn.BatchNorm2d(32), nn.ReLU()),
-            *(nn.Conv2d(32, 32, 2), nn.Flatten(), nn.Linear(32, 2 * LATENT_DIM)),
-        ),
-        nn.Sequential(
-            *(
-                nn.Linear(LATENT_DIM, 32),
-                nn.Unflatten(1, (32, 1, 1)),
-                nn.ConvTranspose2d(32, 32, 2),
-            ),
-            *(nn.BatchNorm2d(32), nn.ReLU(), nn.ConvTranspose2d(32, 32, 2, padding=0, stride=1)),
-            *(nn.ZeroPad2d((0, -1, 0, -1)), nn.ConvTranspose2d(32, 32, 2, 2), nn.BatchNorm2d(32)),
-            *(nn.ReLU(), nn.ConvTranspose2d(32, 32, 3, 1, 1), nn.ConvTranspose2d(32, 32, 3, 2, 1)),
-            *(nn.BatchNorm2d(32), nn.ReLU(), nn.ConvTranspose2d(32, 32, 3, 2, 1, 1)),
-            *(nn.ConvTranspose2d(32, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU()),
-            *(nn.ConvTranspose2d(16, 1, 3, 2, 1, 1), nn.Flatten()),
-        ),
-    )
+PLAIN = "plain loop"
+NETS = ("paper-dense-mnist", "paper-conv")
+CONVOLUTIONAL_SHARE = 8  # an epoch of the convolutional net has so many times fewer images
 
 
-def plain_epoch(architecture: Architecture, images: torch.Tensor) -> Callable[[], int]:
-    """An epoch of the plain loop, in-memory uint8 images, no DataLoader."""
-    encoder, decoder = plain_model(architecture)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+@dataclass(frozen=True)
+class Options:
+    """What is measured.
 
-    def epoch() -> int:
-        for rows in torch.randperm(len(images)).split(BATCH_SIZE):
-            x = images[rows].float().div_(255)
-            mean, log_variance = encoder(x).chunk(2, dim=1)
-            z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-            loss = nn.functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
-            kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum()
-            optimizer.zero_grad()
-            ((loss + kl) / len(x)).backward()
-            optimizer.step()
-        return len(images)
+    Attributes:
+        images: Training images per epoch.
+        lanes: Sizes of packs.
+        repeats: Timed epochs.
+        trained: Epochs after which the dense net is measured again, since training slows down
+            where weights of blank pixels decay; 0 leaves it out.
+        cores: Processes of the machine.
+    """
 
-    return epoch
-
-
-def fused_epoch(architecture: Architecture, images: int, lanes: int) -> Callable[[], int]:
-    """An epoch of a pack; returns images trained on, summed over lanes."""
-    dataset = TilesDataset(train_images=images, test_images=1)
-    trials = [
-        Trial(dataset=dataset, architecture=architecture, latent_dim=LATENT_DIM, seed=seed)
-        for seed in range(lanes)
-    ]
-    pack = Pack(trials, DeviceData.load(load_dataset(dataset), torch.device("cpu")))
-
-    def epoch() -> int:
-        pack.train_epoch()
-        return lanes * pack.samples_per_epoch
-
-    return epoch
+    images: int = 6000
+    lanes: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
+    repeats: int = 3
+    trained: int = 40
+    cores: int = os.cpu_count() or 1
 
 
-def samples_per_second(epoch: Callable[[], int], repeats: int) -> float:
-    """Median over repeats, after one epoch to warm up."""
-    epoch()
-    rates = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        rates.append(epoch() / (time.perf_counter() - start))
-    return statistics.median(rates)
+def trial_of(net: str, images: int, seed: int = 0) -> Trial:
+    """A trial of the paper's net on MNIST, or on tiles where MNIST is not at hand."""
+    for dataset in ("mnist", "tiles"):
+        spec = {
+            "study": "benchmark",
+            "dataset": {"name": dataset, "train_images": images, "test_images": 1},
+            "axes": {"architecture": [net], "latent_dim": [16]},
+        }
+        trial = Trial(
+            dataset=load_spec(spec).dataset[0],
+            architecture=NAMED[net],
+            latent_dim=16,
+            seed=seed,
+            initialisation="torch",
+            learning_rate_schedule="constant",
+        )
+        try:
+            load_dataset(trial.dataset)
+        except BadInput:
+            continue
+        return trial
+    raise BadInput("no dataset can be loaded")
 
 
-def one_process(architecture: Architecture, images: int, lanes: int, repeats: int) -> float:
-    """Rate of one thread: `lanes` 0 is the plain loop."""
-    torch.set_num_threads(1)
+def epoch_of(net: str, images: int, lanes: int) -> Callable[[], int]:
+    """Return an epoch of a pack, or of the plain loop for no lanes; it gives images trained on."""
+    trial = trial_of(net, images)
+    data = load_dataset(trial.dataset)
     if lanes:
-        return samples_per_second(fused_epoch(architecture, images, lanes), repeats)
-    data = load_dataset(TilesDataset(train_images=images, test_images=1))
-    return samples_per_second(plain_epoch(architecture, torch.from_numpy(data.train)), repeats)
+        prepare_process(threads=1)
+        trials = [trial.model_copy(update={"seed": seed}) for seed in range(lanes)]
+        pack = Pack(trials, DeviceData.load(data, torch.device("cpu")))
+
+        def epoch() -> int:
+            pack.train_epoch()
+            return lanes * pack.samples_per_epoch
+
+        return epoch
+    encoder, decoder = plain_model(trial.architecture, trial.latent_dim)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    tensor = torch.from_numpy(data.train)
+
+    def plain() -> int:
+        plain_epoch(encoder, decoder, optimizer, memory_batches(tensor, trial.batch_size))
+        return len(tensor)
+
+    return plain
 
 
-def all_processes(architecture: Architecture, images: int, lanes: int, repeats: int) -> float:
-    """Summed rate of one process of one thread per core, all at the same time."""
-    cores = os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        arguments = (architecture, images, lanes, repeats)
-        return float(np.sum(pool.starmap(one_process, [arguments] * cores, chunksize=1)))
+def _measure_rate(
+    net: str,
+    images: int,
+    lanes: int,
+    warm: int,
+    repeats: int,
+    start: Barrier,
+    rates: "Queue[float]",
+) -> None:
+    torch.set_num_threads(1)
+    epoch = epoch_of(net, images, lanes)
+    for _ in range(warm):
+        epoch()
+    start.wait()
+    measured = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        measured.append(epoch() / (time.perf_counter() - begun))
+    rates.put(statistics.median(measured))
+
+
+def _measure_peaks(start: Barrier, results: "Queue[Peaks]") -> None:
+    torch.set_num_threads(1)
+    start.wait()
+    results.put(measure_peaks())
+
+
+def in_processes(count: int, target: Callable[..., None], *arguments: Any) -> list[Any]:
+    """Run a function in processes that start to measure together; return what each put."""
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=target, args=(*arguments, start, results)) for _ in range(count)
+    ]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=3600) for _ in processes]
+    for process in processes:
+        process.join()
+    return found
+
+
+def measure(options: Options, tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Measure all rows.
+
+    Returns:
+        `peaks` of a thread and the machine, and `rows`: net, how, warm-up epochs, images per
+        second of a thread and of the machine, each against the plain loop and the roofline.
+    """
+    one = in_processes(1, _measure_peaks)[0]
+    all_of_them = in_processes(options.cores, _measure_peaks)
+    machine = Peaks(sum(p.flops for p in all_of_them), sum(p.bandwidth for p in all_of_them))
+    tell(
+        f"{one.flops / 1e9:.0f} GFLOP/s and {one.bandwidth / 1e9:.1f} GB/s on a thread, "
+        f"{machine.flops / 1e9:.0f} and {machine.bandwidth / 1e9:.1f} on {options.cores}"
+    )
+    rows: list[dict[str, Any]] = []
+    for net in NETS:
+        images = options.images // (1 if net == NETS[0] else CONVOLUTIONAL_SHARE)
+        trial = trial_of(net, images)
+        cases = [(lanes, 1) for lanes in (0, *options.lanes)]
+        if options.trained and net == NETS[0]:
+            cases += [(lanes, options.trained) for lanes in (0, *options.lanes) if lanes <= 4]
+        plain: dict[str, float] = {}
+        for lanes, warm in cases:
+            arguments = (net, images, lanes, warm, options.repeats)
+            rates = {
+                "thread": in_processes(1, _measure_rate, *arguments)[0],
+                "machine": sum(in_processes(options.cores, _measure_rate, *arguments)),
+            }
+            if not lanes:
+                plain = rates
+            row: dict[str, Any] = {
+                "net": net,
+                "dataset": trial.dataset.name,
+                "how": f"pack of {lanes}" if lanes else PLAIN,
+                "warm_up_epochs": warm,
+            }
+            for where, peaks in (("thread", one), ("machine", machine)):
+                roofline = trial.batch_size / floor_seconds(trial, peaks)
+                row[where] = rates[where]
+                row[f"{where}_against_plain"] = rates[where] / plain[where]
+                row[f"{where}_of_roofline"] = rates[where] / roofline
+            rows.append(row)
+            tell(line(row))
+    peaks = {"thread": dataclasses.asdict(one), "machine": dataclasses.asdict(machine)}
+    return {"options": dataclasses.asdict(options), "peaks": peaks, "rows": rows}
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row as text."""
+    text = f"{row['net']:18} {row['how']:11} after {row['warm_up_epochs']:2} epochs"
+    for where in ("thread", "machine"):
+        text += (
+            f" | {where} {row[where]:9,.0f}/s {row[f'{where}_against_plain']:5.2f}x plain"
+            f" {row[f'{where}_of_roofline']:4.0%} of roofline"
+        )
+    return text
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return the table, and the best packing of each net on the machine."""
+    lines = [line(row) for row in result["rows"]]
+    for net in NETS:
+        packs = [r for r in result["rows"] if r["net"] == net and r["how"] != PLAIN]
+        best = max(packs, key=lambda row: row["machine_against_plain"])
+        lines.append(f"best against plain on all cores: {line(best)}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Print a table and write it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=6000, help="training images per epoch")
-    parser.add_argument("--repeats", type=int, default=3, help="timed epochs; the median counts")
-    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--json", type=Path, default=Path("benchmark.json"))
-    options = parser.parse_args()
-    rows = []
-    for name in ("paper-dense-mnist", "paper-conv"):
-        images = options.images if name != "paper-conv" else max(1000, options.images // 6)
-        plain = {}
-        for lanes in (0, *options.lanes):
-            one = one_process(NAMED[name], images, lanes, options.repeats)
-            machine = all_processes(NAMED[name], images, lanes, options.repeats)
-            plain = plain or {"one": one, "machine": machine}
-            rows.append(
-                {
-                    "architecture": name,
-                    "how": f"pack of {lanes}" if lanes else "plain loop",
-                    "one_thread": one,
-                    "against_plain": one / plain["one"],
-                    "machine": machine,
-                    "machine_against_plain": machine / plain["machine"],
-                }
-            )
-            print(
-                f"{name:18} {rows[-1]['how']:11} {one:10,.0f} /s per thread"
-                f" {one / plain['one']:6.2f}x   {machine:10,.0f} /s on {os.cpu_count()} cores"
-                f" {machine / plain['machine']:6.2f}x",
-                flush=True,
-            )
-    machine_name = {
-        "cores": os.cpu_count(),
-        "processor": platform.processor(),
-        "torch": torch.__version__,
-    }
-    options.json.write_text(json.dumps({"machine": machine_name, "rows": rows}, indent=2))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--images", type=int, default=Options.images)
+    parser.add_argument("--repeats", type=int, default=Options.repeats)
+    parser.add_argument("--lanes", type=int, nargs="+", default=list(Options.lanes))
+    parser.add_argument("--trained", type=int, default=Options.trained)
+    parser.add_argument("--json", type=Path, default=Path("trainer.json"))
+    given = parser.parse_args()
+    options = Options(given.images, tuple(given.lanes), given.repeats, given.trained)
+    result = measure(options, lambda text: print(text, flush=True))
+    print(report(result).splitlines()[-2], report(result).splitlines()[-1], sep="\n")
+    given.json.write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
