@@ -9,7 +9,6 @@ import pandas as pd
 
 from study import ledger
 from study.packing import PlannedPack
-from study.planning import PlannedTrial
 from study.storage import Folder, StorageError
 from study.tables import EPOCHS, TRIALS, UNITS
 from trainables.pack import NUMERICS_VERSION
@@ -42,12 +41,10 @@ def commit_pack(
     Raises:
         StorageError: Storage went on failing.
     """
-    planned = {member.trial_id: member for member in pack.members}
+    known = _known(study, pack, attempts)
     trials = pd.DataFrame(
         [
-            _known(study, pack.pack_id, planned[row["trial_id"]], attempts)
-            | {"error": _divergence(row), "node": node}
-            | row
+            known[row["trial_id"]] | {"error": _divergence(row), "node": node} | row
             for row in rows.trials.to_dict("records")
         ]
     )
@@ -74,26 +71,31 @@ def commit_failed(
     """
     trials = pd.DataFrame(
         [
-            _known(study, pack.pack_id, member, attempts) | {"status": "failed", "error": error}
-            for member in pack.members
+            row | {"status": "failed", "error": error}
+            for row in _known(study, pack, attempts).values()
         ]
     )
     units, epochs = (schema.empty_table().to_pandas() for schema in (UNITS, EPOCHS))
     _persist(lambda: ledger.commit(folder, pack.pack_id, trials, units, epochs))
 
 
-def _known(
-    study: str, pack_id: str, member: PlannedTrial, attempts: Mapping[str, int]
-) -> dict[str, Any]:
-    return dict.fromkeys(TRIALS.names) | {
+def _known(study: str, pack: PlannedPack, attempts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each trial before it ran, as a row of `trials`, by trial_id."""
+    shared = dict.fromkeys(TRIALS.names) | {
         "study": study,
-        "trial_id": member.trial_id,
-        "pack_id": pack_id,
-        "dataset_fingerprint": member.dataset_fingerprint,
-        **member.trial.hyperparameters(),
-        "attempt": attempts.get(member.trial_id, 1),
-        "version": version("vae-study"),
+        "pack_id": pack.pack_id,
+        "version": version("vae-study"),  # once per pack: it reads a file
         "numerics_version": NUMERICS_VERSION,
+    }
+    return {
+        member.trial_id: shared
+        | {
+            "trial_id": member.trial_id,
+            "dataset_fingerprint": member.dataset_fingerprint,
+            **member.trial.hyperparameters(),
+            "attempt": attempts.get(member.trial_id, 1),
+        }
+        for member in pack.members
     }
 
 

@@ -131,10 +131,10 @@ def clean(folder: Folder) -> None:
     for pack_id, lost in surplus[surplus["status"] != "failed"].groupby("pack_id"):
         for name in (*_PACK_TABLES, "trials"):
             _drop_rows(folder, _file(name, str(pack_id)), set(lost["trial_id"]))
-    packs = set(rows.loc[_counts(rows) & (rows["status"] != "failed"), "pack_id"])
+    kept = {_EMPTY, *rows.loc[_counts(rows) & (rows["status"] != "failed"), "pack_id"]}
     for name in _PACK_TABLES:
         for file in folder.files(name, ".parquet"):
-            if _stem(file) not in packs | {_EMPTY}:
+            if _stem(file) not in kept:
                 folder.delete(f"{name}/{file}")
 
 
@@ -146,7 +146,9 @@ def read_rows(
     paths = [folder.full(f"{name}/{file}") for file in files]
     with folder.errors("read", name):
         dataset = ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.filesystem)
-        return dataset.to_table(columns=[*(columns or schema.names), "__filename"])
+        # Parquet's description of a file takes 200 kB, and no file is read twice.
+        wanted = [*(columns or schema.names), "__filename"]
+        return dataset.to_table(columns=wanted, cache_metadata=False)
 
 
 def write_table(folder: Folder, relative: str, table: pa.Table) -> None:

@@ -1,13 +1,14 @@
 """Cutting trials into packs when resources turn up: what is stacked, how many, in which order."""
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from math import ceil
 from typing import Literal
 
 from search_spaces import stack_key
+from search_spaces.trial import StackKey
 from study.planning import PlannedTrial
 from trainables.costs import lane_cost
 from trainables.datasets import ImageData
@@ -53,13 +54,21 @@ class TrialCost:
 def trial_costs(
     planned: Sequence[PlannedTrial], datasets: Mapping[str, ImageData]
 ) -> dict[str, TrialCost]:
-    """Return what each trial takes, by trial_id."""
+    """Return what each trial takes, by trial_id.
+
+    A cost takes milliseconds to compute and depends on the shapes of tensors alone, so trials that
+    differ in other ways (beta, rates, seeds) share one.
+    """
     costs = {}
+    by_shape: dict[tuple[StackKey, int], TrialCost] = {}
     for p in planned:
-        data = datasets[p.trial.dataset.label]
-        lane = lane_cost(p.trial, data.shape, len(data.train))
-        work = lane.flops_per_image * len(data.train) * p.trial.epochs
-        costs[p.trial_id] = TrialCost(work, lane.memory)
+        shape = stack_key(p.trial), p.trial.latent_dim
+        if shape not in by_shape:
+            data = datasets[p.trial.dataset.label]
+            lane = lane_cost(p.trial, data.shape, len(data.train))
+            work = lane.flops_per_image * len(data.train) * p.trial.epochs
+            by_shape[shape] = TrialCost(work, lane.memory)
+        costs[p.trial_id] = by_shape[shape]
     return costs
 
 
@@ -67,7 +76,7 @@ def trial_costs(
 class _Group:
     """Trials of one stack_key that wait, and the size of the packs to cut from them."""
 
-    waiting: list[PlannedTrial]
+    waiting: deque[PlannedTrial]
     size: int
     work: float  # of the costliest trial
 
@@ -104,12 +113,13 @@ class PackQueue:
         rounds = 1 if gpu else CPU_ROUNDS
         share = max(1, ceil(len(waiting) / (rounds * workers)))
 
-        def sort_key(planned: PlannedTrial) -> tuple[str, int]:
-            return repr(stack_key(planned.trial)), planned.trial.latent_dim
+        stackable: dict[StackKey, list[PlannedTrial]] = {}
+        for planned in rest:
+            stackable.setdefault(stack_key(planned.trial), []).append(planned)
 
-        self._groups = []
-        for _, members in groupby(sorted(rest, key=sort_key), lambda p: stack_key(p.trial)):
-            group = list(members)
+        groups = []
+        for key in sorted(stackable, key=repr):
+            group = sorted(stackable[key], key=lambda p: p.trial.latent_dim)
             costliest = max(costs[p.trial_id].work for p in group)
             if pack_size == "auto":
                 fitting = memory // max(costs[p.trial_id].memory for p in group)
@@ -118,8 +128,8 @@ class PackQueue:
             else:
                 limit = pack_size
             packs = ceil(len(group) / limit)
-            self._groups.append(_Group(group, ceil(len(group) / packs), costliest))
-        self._groups.sort(key=lambda group: -group.work)
+            groups.append(_Group(deque(group), ceil(len(group) / packs), costliest))
+        self._groups = deque(sorted(groups, key=lambda group: -group.work))
 
     def __len__(self) -> int:
         """Return the number of trials that wait."""
@@ -133,10 +143,9 @@ class PackQueue:
         while self._groups:
             group = self._groups[0]
             if group.waiting:
-                members = group.waiting[: group.size]
-                del group.waiting[: group.size]
-                return _pack(members)
-            self._groups.pop(0)
+                size = min(group.size, len(group.waiting))
+                return _pack([group.waiting.popleft() for _ in range(size)])
+            self._groups.popleft()
         return None
 
     def split(self, pack: PlannedPack) -> None:

@@ -98,6 +98,24 @@ def test_models_lie_beside_the_tables(place: Folder, rows: PackRows) -> None:
     assert place.read_bytes(f"models/{IDS[2]}.safetensors") == b"others"
 
 
+def test_what_all_rows_share_is_looked_up_once(
+    place: Folder, rows: PackRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version of a package takes a third of a millisecond to find."""
+    asked: list[str] = []
+
+    def version(name: str) -> str:
+        asked.append(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(committing, "version", version)
+    commit_pack(place, "mine", PACK, rows, {}, None)
+    assert asked == ["vae-study"]
+    assert set(read(place)["version"]) == {"1.2.3"}
+    commit_failed(place, "mine", PACK, {}, "ValueError: it was told to")
+    assert asked == ["vae-study"] * 2
+
+
 def test_failed_trials(place: Folder) -> None:
     commit_failed(place, "mine", PACK, {IDS[0]: 2}, "ValueError: it was told to")
     trials = read(place)

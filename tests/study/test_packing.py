@@ -1,3 +1,4 @@
+import random
 from collections import Counter
 from typing import Any
 
@@ -5,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import TilesDataset, stack_key
+from search_spaces import Architecture, TilesDataset, Trial, stack_key
+from study import packing
 from study.packing import (
     AUTO_LANES,
     AUTO_LANES_GPU,
@@ -17,6 +19,7 @@ from study.packing import (
 )
 from study.planning import PlannedTrial
 from tests.study.plans import costs_of, planned_trials
+from trainables.costs import LaneCost, lane_cost
 from trainables.datasets import load_dataset
 
 MIXED = {
@@ -151,6 +154,25 @@ def test_the_plan_s_order_leaves_no_trace() -> None:
     assert keys[0] == keys[1]
 
 
+@pytest.mark.parametrize("pack_size", ["auto", 1, 64])
+def test_twenty_thousand_trials(pack_size: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is handed out once, and the texts that order the groups are not made for each trial."""
+    axes = {"architecture": ["linear", "dense-8"], "latent_dim": [1, 2]}
+    planned = planned_trials(axes | {"seed": {"range": [1, 5_000]}})
+    texts: list[str] = []
+    original = Architecture.__repr__
+
+    def noted(architecture: Architecture) -> str:
+        texts.append(original(architecture))
+        return texts[-1]
+
+    monkeypatch.setattr(Architecture, "__repr__", noted)
+    packs = drain(queue_of(planned, pack_size=pack_size))
+    assert len(texts) <= 2
+    assert by_trial(packs) == sorted(p.trial_id for p in planned)
+    assert len(planned) == 20_000
+
+
 @pytest.mark.parametrize("pack_size", ["auto", 4])
 def test_nothing_to_do(pack_size: Any) -> None:
     assert drain(queue_of([], pack_size=pack_size)) == []
@@ -172,3 +194,44 @@ def test_costs_grow_with_the_work() -> None:
     # weights, the decoder's also for its inputs.
     assert work["linear", 2, 1] == 100 * 2 * (784 * 2) * (2 + 3)
     assert all(cost.memory > 0 for cost in costs.values())
+
+
+def test_trials_that_share_a_cost_have_it() -> None:
+    """Against each by itself: a cost that depended on more than shapes would differ."""
+    tiles = TilesDataset(train_images=100, test_images=10)
+    axes = {
+        "architecture": ["linear", "dense-8"],
+        "latent_dim": [2, 5],
+        "beta": [0.5, 2],
+        "objective": ["elbo", "quadratic_penalty", "no_sampling"],
+        "decoder": ["bernoulli", "gaussian", "gaussian_learned"],
+        "initialisation": ["glorot", "torch"],
+        "learning_rate": [0.001, 0.1],
+        "learning_rate_schedule": ["cosine", "constant"],
+        "batch_size": [64, 5_000],
+        "precision": ["float32", "float64"],
+    }
+    planned = planned_trials(axes, dataset=tiles.model_dump())
+    costs = trial_costs(planned, {"tiles": load_dataset(tiles)})
+    for p in planned:
+        lane = lane_cost(p.trial, (1, 28, 28), 100)
+        work = lane.flops_per_image * 100 * p.trial.epochs
+        assert costs[p.trial_id] == TrialCost(work, lane.memory)
+
+
+@pytest.mark.parametrize("seeds", [1, 50])
+def test_costs_are_not_computed_for_each_trial(seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does their order matter: points drawn at random go from shape to shape."""
+    computed: list[Trial] = []
+
+    def counted(trial: Trial, *_: Any) -> LaneCost:
+        computed.append(trial)
+        return LaneCost(1.0, 1, 1)
+
+    monkeypatch.setattr(packing, "lane_cost", counted)
+    tiles = TilesDataset(train_images=10, test_images=1)
+    axes = {"architecture": ["linear", "dense-8"], "latent_dim": {"range": [1, 100]}}
+    planned = planned_trials(axes | {"seed": {"range": [0, seeds]}}, dataset=tiles.model_dump())
+    random.Random(0).shuffle(planned)
+    assert len(trial_costs(planned, {"tiles": load_dataset(tiles)})) == 200 * (seeds + 1)
+    assert len(computed) == 200

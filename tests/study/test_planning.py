@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces import BadInput, load_spec, plan_trials, trial_id
+from search_spaces import BadInput, DatasetSpec, load_spec, plan_trials, trial_id
+from study import planning
 from study.planning import PlannedTrial, check_trials, plan_study
 from trainables.datasets import ImageData, dataset_fingerprint
 from trainables.pack import NUMERICS_VERSION
@@ -55,6 +56,23 @@ def test_a_user_s_array_is_the_same_data_under_another_name(tmp_path: Path) -> N
     np.save(tmp_path / "two.npy", values + 1)
     changed = plan_study(spec_of(dataset={"path": str(tmp_path / "two.npy")}))
     assert not {p.trial_id for p in changed} & set(ids[0])
+
+
+def test_data_and_architectures_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each trial: a fingerprint may take reading a file."""
+    asked: list[str] = []
+
+    def fingerprint(dataset: DatasetSpec, _: Path | None) -> str:
+        asked.append(dataset.label)
+        return "f" * 16
+
+    monkeypatch.setattr(planning, "dataset_fingerprint", fingerprint)
+    monkeypatch.setattr(planning, "check_shape", lambda net, _: asked.append(net.name))
+    axes = {"architecture": ["linear", "dense-8"], "latent_dim": 2, "seed": {"range": [1, 500]}}
+    trials = planned(axes)
+    check_trials(trials, {"tiles": images((1, 8, 8), 0, 1)})
+    assert len(trials) == 1000
+    assert sorted(asked) == ["dense-8", "linear", "tiles"]
 
 
 def test_fitting_trials_pass() -> None:
