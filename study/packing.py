@@ -15,7 +15,7 @@ from trainables.datasets import ImageData
 
 __all__ = ["PackQueue", "PlannedPack", "TrialCost", "pack_name", "trial_costs"]
 
-AUTO_LANES = {"dense": 8, "linear": 8, "conv": 2}
+AUTO_LANES = {"dense": 4, "linear": 4, "conv": 2}
 """Lanes of an `auto` pack on one CPU thread: beyond these, images per second only fall."""
 
 AUTO_LANES_GPU = 64

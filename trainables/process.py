@@ -1,7 +1,6 @@
 """How a process that trains packs uses its machine: threads and memory."""
 
 import ctypes
-import os
 import platform
 
 import torch
@@ -13,16 +12,15 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def prepare_process(threads: int) -> None:
-    """Set this process up for training; call it before PyTorch allocates anything large.
+    """Set this process up for training.
 
     Freed memory is kept: given back to the kernel, it has to be cleared page by page when the
-    next step asks for it again, a sixth of a convolutional step. Large pages are asked for.
+    next step asks for it again, a sixth of a convolutional step.
 
     Args:
         threads: CPU threads of each operation.
     """
     torch.set_num_threads(threads)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read at PyTorch's first allocation
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)

@@ -17,7 +17,7 @@ from trainables.streams import evaluation_noise
 
 __all__ = ["Evaluation", "evaluate"]
 
-CHUNK = 250  # images evaluated at a time
+CHUNK = 128  # images evaluated at a time: the logits of a lane fit into the cache of a CPU
 
 Array = NDArray[np.float64]
 
