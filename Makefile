@@ -1,6 +1,7 @@
 # make study      set up and run the quickstart study
 # make test       the tests that take minutes; make test-slow: the long ones
 # make lint       ruff and mypy
+# make benchmark  an hour of measurements; BENCHMARK_OPTIONS=--quick for minutes
 # SPEC=… and STUDY_OPTIONS=… change what `make study` runs
 
 PYTHON ?= python3
@@ -9,6 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SPEC ?= quickstart
 STUDY_OPTIONS ?=
+BENCHMARK_OPTIONS ?=
 # Where the real MNIST may lie; without it, tests that need it are skipped with a reason.
 export VAE_STUDY_DATA ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 # One thread per process: tests and packs run side by side.
@@ -31,7 +33,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 benchmark: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.trainer
+	$(BIN)/python -m tests.benchmarks $(BENCHMARK_OPTIONS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed; try make PYTHON=python3.12")'

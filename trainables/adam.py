@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) over the flat buffers of a pack, a kernel call for all its lanes.
+"""Adam (Kingma and Ba 2015) over the flat buffers of a pack.
 
 The kernel is PyTorch's own, the one behind `torch.optim.Adam(fused=True)`. It is called directly
 because the first optimizer object of a process imports PyTorch's compiler, which takes a second.
@@ -42,10 +42,19 @@ class LaneAdam:
         self._total_steps = total_steps
         self._step = torch.zeros((), dtype=torch.float32, device=parameters.device)
         buffers = parameters, gradients, self.exp_avg, self.exp_avg_sq
-        self._runs = []  # of lanes that share a learning rate: one kernel call each
-        for (rate, schedule), lanes in groupby(
-            range(len(trials)), lambda lane: _rate(trials[lane])
-        ):
+
+        def key(lane: int) -> tuple[float, str, int]:
+            """Tell runs apart: by learning rate on a GPU, where a call costs more than its work.
+
+            On a CPU every lane has a run, since the kernel rounds the last values of a run
+            differently, and a lane should not see where in its pack it is.
+            """
+            trial = trials[lane]
+            own = lane if parameters.device.type == "cpu" else 0
+            return trial.learning_rate, trial.learning_rate_schedule, own
+
+        self._runs = []  # of lanes, one kernel call each
+        for (rate, schedule, _), lanes in groupby(range(len(trials)), key):
             numbers = list(lanes)
             block = slice(numbers[0], numbers[-1] + 1)
             self._runs.append((rate, schedule, [buffer[block] for buffer in buffers]))
@@ -74,7 +83,3 @@ class LaneAdam:
                 amsgrad=False,
                 maximize=False,
             )
-
-
-def _rate(trial: Trial) -> tuple[float, str]:
-    return trial.learning_rate, trial.learning_rate_schedule

@@ -1,0 +1,83 @@
+"""All benchmarks in one run: the trainer, whole studies, and planning at scale.
+
+python -m tests.benchmarks --json benchmark.json
+python -m tests.benchmarks --quick --parts trainer plan
+
+The parts have more flags of their own: see `python -m tests.benchmarks.trainer --help`, and
+likewise `whole_study` and `plan_scale`.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.benchmarks import plan_scale, trainer, whole_study
+from tests.benchmarks.timed_runs import Options as StudyOptions
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)
+
+
+def _trainer(quick: bool) -> dict[str, Any]:
+    options = trainer.Options()
+    if quick:
+        options = trainer.Options(images=1280, lanes=(1, 4), repeats=1, trained=0)
+    result = trainer.measure(options, _tell)
+    _tell(trainer.report(result))
+    return result
+
+
+def _study(quick: bool) -> dict[str, Any]:
+    options = StudyOptions()
+    if quick:
+        options = StudyOptions(images=10_000, repeats=1, seeds=1, overhead_epochs=0)
+    result = whole_study.measure(options, _tell)
+    _tell(whole_study.report(result))
+    return dataclasses.asdict(result)
+
+
+def _plan(quick: bool) -> dict[str, Any]:
+    result = plan_scale.measure((1_000, 10_000) if quick else (1_000, 10_000, 100_000))
+    _tell(plan_scale.report(result))
+    return result
+
+
+PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
+    "trainer": _trainer,
+    "study": _study,
+    "plan": _plan,
+}
+
+
+def main() -> None:
+    """Run the parts, print their tables, and write all numbers as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="minutes instead of an hour")
+    parser.add_argument("--json", type=Path, default=Path("benchmark.json"))
+    given = parser.parse_args()
+    results: dict[str, Any] = {
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+        }
+    }
+    for part in given.parts:
+        _tell(f"\n== {part}")
+        results[part] = PARTS[part](given.quick)
+        given.json.write_text(json.dumps(results, indent=2))  # also if a later part is interrupted
+
+
+if __name__ == "__main__":
+    main()
