@@ -101,7 +101,9 @@ class PackQueue:
             waiting: Trials to run.
             costs: By trial_id.
             pack_size: Lanes per pack; `auto` takes what suits the device, what fits in memory,
-                and no more than leaves work for every worker.
+                and no more than leaves work for every worker. On CPUs it does not mix
+                latent_dims: a lane that is not padded has bit for bit the numbers of its trial
+                alone, and larger packs would not be faster.
             workers: How many packs run at a time.
             memory: Bytes that a pack may use.
             gpu: Whether packs run on GPUs.
@@ -113,9 +115,11 @@ class PackQueue:
         rounds = 1 if gpu else CPU_ROUNDS
         share = max(1, ceil(len(waiting) / (rounds * workers)))
 
-        stackable: dict[StackKey, list[PlannedTrial]] = {}
+        mixed = gpu or pack_size != "auto"
+        stackable: dict[tuple[StackKey, int], list[PlannedTrial]] = {}
         for planned in rest:
-            stackable.setdefault(stack_key(planned.trial), []).append(planned)
+            key = stack_key(planned.trial), 0 if mixed else planned.trial.latent_dim
+            stackable.setdefault(key, []).append(planned)
 
         groups = []
         for key in sorted(stackable, key=repr):
