@@ -1,5 +1,6 @@
 """Engines against each other, at the edges that whole trainings (test_pack.py) do not reach."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from trainables.engines import Engine, build_engine
 from trainables.engines.autograd import AutogradEngine, LaneByLaneEngine
 from trainables.engines.dense import DenseEngine
 from trainables.pack import Pack
+from trainables.statistics import Evaluation, evaluate
 
 LANES = [
     {"latent_dim": 4, "seed": 1},
@@ -103,3 +105,8 @@ def test_on_a_cpu_a_lane_is_bit_for_bit_its_trial_alone(
         alone.train_epoch()
         for name, tensor in alone.tensors().items():
             assert torch.equal(together.tensors()[name][number], tensor[0]), name
+        ours, theirs = (evaluate(pack, "test", gain_images=40) for pack in (together, alone))
+        for field in dataclasses.fields(Evaluation):
+            np.testing.assert_array_equal(
+                getattr(ours, field.name)[number], getattr(theirs, field.name)[0], field.name
+            )
