@@ -54,7 +54,9 @@ def trial_row(
         "parameters": sum(shape.numel for shape in pack.parameter_shapes(trial.latent_dim)),
         "device": _device_name(pack.device),
         "decoder_variance": (
-            None if trial.decoder == "bernoulli" else pack.log_decoder_variance[lane].exp().item()
+            pack.log_decoder_variance[lane].exp().item()
+            if trial.decoder == "gaussian_learned"
+            else trial.decoder_variance  # as set: a rounded one would be another setting
         ),
     }
     for split, evaluation in (("train", train), ("test", test)):

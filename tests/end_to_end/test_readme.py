@@ -40,6 +40,8 @@ def test_shell_lines_name_commands_and_options_that_exist(line: str) -> None:
 
     words = line.split("#")[0].split()[1:]
     command = cli.commands[words[0]]
+    if isinstance(command, click.Group):
+        command = command.commands[words[1]]
     options = {name for option in command.params for name in option.opts}
     used = {word for word in words if word.startswith("--")}
     assert isinstance(command, click.Command)

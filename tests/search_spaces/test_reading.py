@@ -197,7 +197,7 @@ def test_files_that_hold_no_spec(tmp_path, content, message):
         ("quickstrt", "'quickstrt' is neither a file nor a preset (did you mean 'quickstart'?)"),
         (
             "no/such.yaml",
-            "'no/such.yaml' is neither a file nor a preset (choose from 'mnist-dense'",
+            "'no/such.yaml' is neither a file nor a preset (choose from 'known-dimension'",
         ),
         ("", "'' cannot be read"),
         ("a\x00b", "cannot be read"),
