@@ -8,7 +8,7 @@ moment.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -28,6 +28,7 @@ __all__ = [
     "forget_failed",
     "read_rows",
     "read_trials",
+    "scan_rows",
     "write_table",
 ]
 
@@ -38,6 +39,7 @@ _PACK_TABLES = ("units", "epochs", *FURTHER_TABLES)
 _EMPTY = "empty"
 _FAILED = "failed-"
 _COMMIT_COLUMNS = ["trial_id", "status", "attempt", "pack_id"]
+_JOINED = 1_000  # files
 _PACK_ID = re.compile(rf"(?!{_EMPTY}$|{_FAILED})[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -142,13 +144,38 @@ def read_rows(
     folder: Folder, name: str, files: Collection[str], columns: list[str] | None = None
 ) -> pa.Table:
     """Read the rows of some files of a table, with the file of each row as `__filename`."""
-    schema = SCHEMAS[name]
-    paths = [folder.full(f"{name}/{file}") for file in files]
     with folder.errors("read", name):
-        dataset = ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.filesystem)
+        wanted = [*(columns or SCHEMAS[name].names), "__filename"]
         # Parquet's description of a file takes 200 kB, and no file is read twice.
-        wanted = [*(columns or schema.names), "__filename"]
-        return dataset.to_table(columns=wanted, cache_metadata=False)
+        return _dataset(folder, name, files).to_table(columns=wanted, cache_metadata=False)
+
+
+def scan_rows(
+    folder: Folder,
+    name: str,
+    pack_ids: Collection[str],
+    columns: list[str] | None = None,
+    where: pc.Expression | None = None,
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Yield the rows of some packs a batch at a time, each batch with its pack_id.
+
+    Unlike `read_rows` it spells out no file name per row, which takes longer than reading the row.
+
+    Args:
+        folder: The study's folder.
+        name: A table of packs: units or epochs.
+        pack_ids: Which packs.
+        columns: Which columns; all by default.
+        where: Which rows, as an expression on any columns; all by default.
+
+    Raises:
+        StorageError: A file is missing or cannot be read.
+    """
+    with folder.errors("read", name):
+        dataset = _dataset(folder, name, [f"{pack_id}.parquet" for pack_id in pack_ids])
+        scanner = dataset.scanner(columns=columns, filter=where, cache_metadata=False)
+        for batch in scanner.scan_batches():
+            yield _stem(batch.fragment.path), batch.record_batch
 
 
 def write_table(folder: Folder, relative: str, table: pa.Table) -> None:
@@ -158,10 +185,20 @@ def write_table(folder: Folder, relative: str, table: pa.Table) -> None:
     folder.write_whole(relative, sink.getvalue().to_pybytes())
 
 
+def _dataset(folder: Folder, name: str, files: Collection[str]) -> ds.Dataset:
+    paths = [folder.full(f"{name}/{file}") for file in files]
+    return ds.dataset(paths, schema=SCHEMAS[name], format="parquet", filesystem=folder.filesystem)
+
+
 def _trial_rows(folder: Folder, columns: list[str]) -> pd.DataFrame:
     files = folder.files("trials", ".parquet")
-    rows: pd.DataFrame = read_rows(folder, "trials", files, columns).select(columns).to_pandas()
-    return rows
+    parts = []
+    for start in range(0, max(1, len(files)), _JOINED):
+        rows = read_rows(folder, "trials", files[start : start + _JOINED], columns)
+        # Each column of each file is an array of its own, a kilobyte however few its rows.
+        parts.append(rows.select(columns).combine_chunks())
+    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    return frame
 
 
 def _counts(rows: pd.DataFrame) -> "pd.Series[bool]":

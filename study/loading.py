@@ -1,19 +1,24 @@
 """Studies as pandas DataFrames, for notebooks, scripts, reports and the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from search_spaces import BadInput, StudySpec, nearest_name
+from study.data_description import read_datasets
 from study.frozen_spec import SPEC_FILE, read_frozen
-from study.ledger import committed, read_rows, read_trials
+from study.ledger import committed, read_trials, scan_rows
 from study.plan_table import count_planned, read_plan_ids
 from study.storage import Folder
-from study.tables import DONE, KEYS
+from study.tables import DONE, KEYS, SCHEMAS, UNITS
 
 __all__ = ["Study", "StudySummary", "list_studies", "load_study", "summarise"]
 
@@ -62,6 +67,11 @@ class Study:
         return self.spec.study
 
     @cached_property
+    def planned(self) -> int:
+        """How many trials are planned."""
+        return count_planned(self.folder)
+
+    @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per committed trial, in the planned order."""
         rows = read_trials(self.folder)
@@ -73,22 +83,89 @@ class Study:
     @cached_property
     def units(self) -> pd.DataFrame:
         """One row per committed trial, recorded epoch, split and unit, sorted by these."""
-        return self._pack_rows("units")
+        return self._pack_rows("units", self._members)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """One row per committed trial and epoch, sorted by these."""
-        return self._pack_rows("epochs")
+        return self._pack_rows("epochs", self._members)
 
-    def _pack_rows(self, name: str) -> pd.DataFrame:
-        """Rows of a table, each from the pack that committed its trial."""
-        done = self.trials.loc[self.trials["status"].isin(DONE), ["trial_id", "pack_id"]]
-        files = {f"{pack_id}.parquet" for pack_id in done["pack_id"]}
-        rows: pd.DataFrame = read_rows(self.folder, name, sorted(files)).to_pandas()
-        packs = {path: PurePosixPath(path).stem for path in rows["__filename"].unique()}
-        rows["pack_id"] = rows.pop("__filename").map(packs).astype("str")
-        kept = rows.merge(done, on=["trial_id", "pack_id"]).drop(columns="pack_id")
-        return kept.sort_values(KEYS[name], ignore_index=True)
+    @cached_property
+    def final_units(self) -> pd.DataFrame:
+        """The units of each trial as they were when it ended, on the training images.
+
+        One row per committed trial and unit, sorted by these, at the trial's last recorded epoch:
+        what `analysis.final_units` makes of `units`, less the column study, but read without
+        ever holding `units`.
+        """
+        columns = [name for name in UNITS.names if name != "study"]
+        on_training_images = ds.field("split") == "train"
+        return self._pack_rows("units", self._members, columns, on_training_images, _last_epochs)
+
+    @cached_property
+    def datasets(self) -> pd.DataFrame:
+        """What `vae-study data describe` found out; without rows until it has been asked."""
+        return read_datasets(self.folder)
+
+    def units_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
+        """Return the rows of `units` of some trials, reading their packs only."""
+        return self._pack_rows("units", self._members_among(trial_ids))
+
+    def epochs_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
+        """Return the rows of `epochs` of some trials, reading their packs only."""
+        return self._pack_rows("epochs", self._members_among(trial_ids))
+
+    @cached_property
+    def _members(self) -> dict[str, list[str]]:
+        """Done trials by the pack that committed them."""
+        return self._members_among(self.trials["trial_id"])
+
+    def _members_among(self, trial_ids: Collection[str]) -> dict[str, list[str]]:
+        done = self.trials["status"].isin(DONE) & self.trials["trial_id"].isin(list(trial_ids))
+        members: dict[str, list[str]] = {}
+        for pack_id, trial_id in self.trials.loc[done, ["pack_id", "trial_id"]].to_numpy():
+            members.setdefault(pack_id, []).append(trial_id)
+        return members
+
+    def _pack_rows(
+        self,
+        name: str,
+        members: Mapping[str, list[str]],
+        columns: list[str] | None = None,
+        where: pc.Expression | None = None,
+        reduce: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+    ) -> pd.DataFrame:
+        """Rows of a table, each from the pack that committed its trial.
+
+        Args:
+            name: The table.
+            members: By pack, the trials of which it holds the rows that count.
+            columns: Which columns, the table's key among them; all by default.
+            where: Which rows; all by default.
+            reduce: Applied to the rows of each batch as it comes, and to all of them in the end.
+        """
+        schema = pa.schema(
+            [SCHEMAS[name].field(column) for column in columns or SCHEMAS[name].names]
+        )
+        parts = [schema.empty_table()]
+        for pack_id, batch in scan_rows(self.folder, name, sorted(members), columns, where):
+            counts = pc.is_in(batch["trial_id"], pa.array(members[pack_id], pa.string()))
+            parts.append(reduce(pa.Table.from_batches([batch.filter(counts)])))
+        rows = reduce(pa.concat_tables(parts))
+        del parts
+        rows = rows.sort_by([(column, "ascending") for column in KEYS[name]])
+        # Column by column, so that the table and the frame are never there both in full.
+        frame: pd.DataFrame = rows.to_pandas(self_destruct=True)
+        return frame
+
+
+def _last_epochs(units: pa.Table) -> pa.Table:
+    """Rows of each trial's last epoch among these."""
+    trials = units["trial_id"].combine_chunks().dictionary_encode()
+    trial, epoch = trials.indices.to_numpy(), units["epoch"].to_numpy()
+    last = np.zeros(len(trials.dictionary), np.int64)
+    np.maximum.at(last, trial, epoch)
+    return units.filter(pa.array(epoch == last[trial]))
 
 
 def load_study(location: str | Path | Folder) -> Study:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 __all__ = [
+    "DATASETS",
     "DONE",
     "EPOCHS",
     "HYPERPARAMETERS",
@@ -246,13 +247,65 @@ PLAN: Final = pa.schema(
     ]
 )
 
-SCHEMAS: Final = {"trials": TRIALS, "units": UNITS, "epochs": EPOCHS, "plan": PLAN}
+DATASETS: Final = pa.schema(
+    [
+        _column("dataset_fingerprint", _TEXT, "hash of the images, as in `trials`: joins the two"),
+        _column("dataset", _TEXT, "name the dataset was described under; in a study, its label"),
+        _column("shape", _TEXT, "of one image: 1x28x28 (channels, height, width), or 784 (values)"),
+        _column("values_per_image", _COUNT, "values of one image, the product of its shape"),
+        _column("train_images", _COUNT, "number of training images"),
+        _column("test_images", _COUNT, "number of test images"),
+        _column(
+            "mean",
+            _NUMBER,
+            "mean of all values of the training images as trained on (pixels in [0, 1])",
+        ),
+        _column(
+            "total_variance",
+            _NUMBER,
+            "sum over the values of their variance over the training images, divided by N",
+        ),
+        _column(
+            "quantity",
+            _TEXT,
+            "what the row holds: eigenvalue (of the training images' covariance, divided by N) or "
+            "dimension (a geometric estimate of it)",
+        ),
+        _column("method", _TEXT, "covariance for eigenvalues, else the estimator, as TwoNN"),
+        _column("variant", _TEXT, "which form of the method, in words"),
+        _column("component", _COUNT, "of an eigenvalue, 1 for the largest; 0 for a dimension"),
+        _optional("value", _NUMBER, "the eigenvalue or dimension; null if undefined: see note"),
+        _optional("note", _TEXT, "why there is no value"),
+        _column("sample_size", _COUNT, "training images that the value was computed from"),
+        _optional(
+            "distinct_images", _COUNT, "of these, images left without duplicates; for dimensions"
+        ),
+        _optional(
+            "sample_seed",
+            _COUNT,
+            "sample is numpy.random.default_rng(seed).choice(train_images, sample_size, "
+            "replace=False); null where all training images were used",
+        ),
+        _optional("parameters", _TEXT, "hyperparameters of the estimator, as JSON"),
+        _column("library", _TEXT, "what computed the value, with its version"),
+        _column("version", _TEXT, "version of vae-study"),
+    ]
+)
+
+SCHEMAS: Final = {
+    "trials": TRIALS,
+    "units": UNITS,
+    "epochs": EPOCHS,
+    "plan": PLAN,
+    "datasets": DATASETS,
+}
 
 KEYS: Final = {
     "trials": ["trial_id"],
     "units": ["trial_id", "epoch", "split", "unit"],
     "epochs": ["trial_id", "epoch"],
     "plan": ["position"],
+    "datasets": ["dataset_fingerprint", "quantity", "method", "variant", "component"],
 }
 """The columns that tell a table's rows apart, in the order rows are sorted by."""
 

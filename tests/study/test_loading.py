@@ -2,9 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.final_units import final_units
 from search_spaces import BadInput, load_spec, plan_trials
 from study import ledger
 from study.frozen_spec import freeze
@@ -12,6 +14,7 @@ from study.loading import Study, list_studies, load_study
 from study.plan_table import write_plan
 from study.storage import Folder, StorageError
 from study.tables import EPOCHS, TRIALS, UNITS
+from tests.analysis.simulated_study import write_simulated_study
 
 MakePack = Callable[..., dict[str, Any]]
 
@@ -112,6 +115,169 @@ def test_a_doubled_trial_is_shown_once_with_its_own_units(
     study = load_study(folder)
     for frame, cleaned in zip(before, [study.trials, study.units, study.epochs], strict=True):
         pd.testing.assert_frame_equal(frame, cleaned)
+
+
+FINAL = [name for name in UNITS.names if name != "study"]
+
+
+def commit(folder: Folder, pack: dict[str, Any], epochs: dict[tuple[str, str], list[int]]) -> None:
+    """Commit a pack whose units were recorded at these epochs, by trial and split."""
+    rng = np.random.default_rng(len(epochs))
+    rows = [
+        pack["units"]
+        .query("trial_id == @trial_id and split == @split")
+        .assign(epoch=epoch, step=50 * epoch, active=epoch % 2 == 0)
+        for (trial_id, split), recorded in epochs.items()
+        for epoch in recorded
+    ]
+    units = pd.concat(rows, ignore_index=True)
+    units["kl"] = rng.random(len(units))
+    units.loc[units.index % 3 == 0, "mean_variance"] = None
+    ledger.commit(folder, **pack | {"units": units})
+
+
+def check_final_units(study: Study) -> pd.DataFrame:
+    """Hold final_units to what analysis makes of all units."""
+    expected = final_units(study.units)[FINAL].reset_index(drop=True)
+    pd.testing.assert_frame_equal(study.final_units, expected)
+    return expected
+
+
+def test_final_units_are_each_trial_s_last_on_training_images(
+    folder: Folder, make_pack: MakePack
+) -> None:
+    start(folder)
+    recorded = {
+        ("a", "train"): [0, 5, 20],
+        ("a", "test"): [0, 5, 20],
+        ("b", "train"): [0, 7],
+        ("b", "test"): [0, 7, 9],  # no such thing is written; the split comes first all the same
+    }
+    commit(folder, make_pack("p", ["a", "b"], failed=["c"], status="diverged"), recorded)
+    commit(folder, make_pack("o", ["d"]), {("d", "train"): [3], ("d", "test"): [3]})
+    sorted_rows = ledger.read_rows(folder, "units", ["p.parquet"]).select(UNITS.names)
+    backwards = sorted_rows.take(list(range(len(sorted_rows)))[::-1])
+    ledger.write_table(folder, "units/p.parquet", backwards)
+    study = load_study(folder)
+    units = check_final_units(study)
+    assert units[["trial_id", "epoch", "unit"]].to_numpy().tolist() == [
+        [trial_id, epoch, unit]
+        for trial_id, epoch in (("a", 20), ("b", 7), ("d", 3))
+        for unit in (0, 1)
+    ]
+    assert set(units["split"]) == {"train"}
+    assert study.final_units is study.final_units
+
+
+@pytest.mark.parametrize(("attempts", "last"), [((1, 1), 4), ((1, 2), 2), ((2, 1), 4)])
+def test_final_units_are_those_of_the_pack_that_counts(
+    folder: Folder, make_pack: MakePack, attempts: tuple[int, int], last: int
+) -> None:
+    """Also where another pack holds the trial at a later epoch, or was never committed."""
+    start(folder)
+    both = {(trial_id, split): [1] for trial_id in "ab" for split in ("train", "test")}
+    of_b = {("b", "train"): [2], ("b", "test"): [2]}
+    p, q = (make_pack(n, m, attempt=a) for n, m, a in zip("pq", ("ab", "b"), attempts, strict=True))
+    commit(folder, p, both | {("b", "train"): [0, 4]})
+    commit(folder, q, of_b)
+    commit(folder, make_pack("r", ["c"]), {("c", "train"): [9], ("c", "test"): [9]})
+    folder.delete("trials/r.parquet")
+    units = check_final_units(load_study(folder))
+    assert units["trial_id"].tolist() == ["a", "a", "b", "b"]
+    assert units["epoch"].tolist() == [1, 1, last, last]
+
+
+def test_final_units_where_a_trial_fills_many_batches(tmp_path: Path, make_pack: MakePack) -> None:
+    """pyarrow hands out 131,072 rows at a time; the trial after it starts in the third batch."""
+    folder = Folder.at(tmp_path / "test")
+    start(folder)
+    pack = make_pack("p", ["a", "b"])
+    repeats = np.repeat(np.arange(4), [70_000, 70_000, 1, 1])  # units of "a", then of "b"
+    train = pack["units"].query("split == 'train'").reset_index(drop=True).take(repeats)
+    train["epoch"] = [*range(70_000), *range(70_000), 3, 3]
+    train["kl"] = train["epoch"] + 0.5
+    ledger.commit(folder, **pack | {"units": train})
+    units = check_final_units(load_study(folder))
+    assert units["epoch"].tolist() == [69_999, 69_999, 3, 3]
+    assert units["kl"].tolist() == [69_999.5, 69_999.5, 3.5, 3.5]
+
+
+def test_final_units_of_a_study_without_any(folder: Folder, make_pack: MakePack) -> None:
+    start(folder)
+    assert list(check_final_units(load_study(folder)).columns) == FINAL
+    ledger.commit(folder, **make_pack("p", [], failed=["a", "b"]))
+    assert check_final_units(load_study(folder)).empty
+
+
+def test_histories_are_the_rows_of_the_trials_asked_for(
+    folder: Folder, make_pack: MakePack
+) -> None:
+    start(folder)
+    epochs = {(trial_id, split): [0, 2] for trial_id in "ab" for split in ("train", "test")}
+    commit(folder, make_pack("p", ["a", "b"], failed=["c"]), epochs)
+    of_b = {("b", split): [1, 2] for split in ("train", "test")}
+    commit(folder, make_pack("q", ["b"], attempt=2), of_b)
+    ledger.commit(folder, **make_pack("r", ["d"]))
+    whole = load_study(folder)
+    for asked in (["a"], {"b"}, ("a", "c", "d"), pd.Series(["d", "b", "b"]), ["c", "none"], []):
+        study = load_study(folder)
+        for table in ("units", "epochs"):
+            rows = getattr(whole, table)
+            expected = rows[rows["trial_id"].isin(list(asked))].reset_index(drop=True)
+            pd.testing.assert_frame_equal(getattr(study, f"{table}_of")(asked), expected)
+    assert whole.units_of(["b"])["epoch"].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_history_reads_no_other_pack(folder: Folder, make_pack: MakePack) -> None:
+    start(folder)
+    for pack_id, trial_ids in (("p", "a"), ("q", "b")):
+        ledger.commit(folder, **make_pack(pack_id, list(trial_ids)))
+    folder.delete("units/q.parquet")
+    folder.delete("epochs/q.parquet")
+    study = load_study(folder)
+    assert len(study.units_of(["a"])) == 4
+    assert len(study.epochs_of(["a"])) == 3
+    for read in (study.units_of, study.epochs_of):
+        with pytest.raises(StorageError, match=r"cannot read .*(units|epochs)"):
+            read(["a", "b"])
+    with pytest.raises(StorageError, match=r"cannot read .*units"):
+        _ = study.final_units
+
+
+def test_what_is_read_can_be_written_to(tmp_path: Path) -> None:
+    """Users add to their frames in place; those that share memory with Arrow are read-only."""
+    study = load_study(write_simulated_study(tmp_path / "test", 40))
+    ids = study.trials["trial_id"].head(9)
+    frames = [study.trials, study.units, study.epochs, study.final_units]
+    for frame in [*frames, study.units_of(ids), study.epochs_of(ids)]:
+        for column in frame.columns:
+            frame.iloc[0, frame.columns.get_loc(column)] = frame[column].iloc[-1]
+            values = frame[column].to_numpy()
+            assert values[0] == values[-1] or (pd.isna(values[0]) and pd.isna(values[-1]))
+
+
+def test_a_simulated_study_of_many_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Diverged, failed and completed trials; one epoch or several; plain pandas as the oracle."""
+    monkeypatch.setattr(ledger, "_JOINED", 7)  # files of `trials` read at a time
+    folder = write_simulated_study(tmp_path / "test", 400, seed=1, pack_size=8)
+    study = load_study(folder)
+    units = check_final_units(study)
+    files = pd.read_parquet(folder.full("units"))
+    train = files[files["split"] == "train"]
+    last = train.groupby("trial_id")["epoch"].transform("max")
+    plain = train[train["epoch"] == last].sort_values(["trial_id", "unit"], ignore_index=True)
+    pd.testing.assert_frame_equal(units, plain[FINAL])
+    files = pd.read_parquet(folder.full("trials"))
+    plain = files.set_index("trial_id").loc[study.trials["trial_id"]].reset_index()
+    pd.testing.assert_frame_equal(study.trials, plain[TRIALS.names])
+    assert len(plain) == 400
+    assert set(plain["status"]) == {"completed", "diverged", "failed"}
+    assert units["epoch"].nunique() > 1
+    ids = study.trials["trial_id"].sample(50, random_state=0)
+    for table in ("units", "epochs"):
+        rows = getattr(study, table)
+        expected = rows[rows["trial_id"].isin(ids)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(getattr(load_study(folder), f"{table}_of")(ids), expected)
 
 
 def test_lost_units_are_an_error_not_an_empty_table(folder: Folder, make_pack: MakePack) -> None:

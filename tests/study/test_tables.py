@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from search_spaces import IdxDataset, Trial, named_architecture
 from study.tables import (
+    DATASETS,
     EPOCHS,
     HYPERPARAMETERS,
     KEYS,
@@ -36,6 +37,9 @@ DESIGNED = {
         second_moment kl reconstruction_gain active""",
     "epochs": """study trial_id epoch train_elbo train_reconstruction train_kl test_elbo
         active_units variance_law_mean seconds""",
+    "datasets": """dataset_fingerprint dataset shape values_per_image train_images test_images mean
+        total_variance quantity method variant component value note sample_size distinct_images
+        sample_seed parameters library version""",
 }
 
 
@@ -59,6 +63,11 @@ def test_hyperparameters_are_those_of_a_trial() -> None:
     assert tuple(trial.hyperparameters()) == HYPERPARAMETERS
 
 
+def test_datasets_join_to_trials() -> None:
+    assert DATASETS.names == DESIGNED["datasets"].split()
+    assert DATASETS.field("dataset_fingerprint").type == TRIALS.field("dataset_fingerprint").type
+
+
 def test_every_column_is_described() -> None:
     dictionary = column_dictionary()
     assert list(dictionary) == ["table", "column", "type", "nullable", "description"]
@@ -69,6 +78,7 @@ def test_every_column_is_described() -> None:
         assert "nats per image" in described["trials", column]
     assert "equation 6" in described["units", "kl"]
     assert "Burda et al. 2015" in described["units", "active"]
+    assert "divided by N" in described["datasets", "quantity"]
     assert "divided by N" in described["trials", "variance_law_mean"]
 
 
@@ -202,7 +212,7 @@ def frames(draw: st.DrawFn, name: str) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-@pytest.mark.parametrize("name", ["units", "epochs", "plan"])
+@pytest.mark.parametrize("name", ["units", "epochs", "plan", "datasets"])
 @given(data=st.data())
 def test_round_trip(name: str, data: st.DataObject) -> None:
     frame = data.draw(frames(name))
