@@ -1,5 +1,56 @@
-"""What the tables of a study say. Reads tables only: no torch, no Ray, nothing of the trainer."""
+"""What the tables of a study say. Reads tables only: no torch, no Ray, nothing of the trainer.
 
-from analysis.active_units import active_units_chart, active_units_table
+    from analysis import active_units_chart, estimate_intrinsic_dimension
 
-__all__ = ["active_units_chart", "active_units_table"]
+Functions take the DataFrames of `study.load_study(...)`, or of `pandas.read_parquet`.
+"""
+
+from analysis.active_units import active_units_table
+from analysis.activity import active_counts, threshold_sensitivity
+from analysis.charts.active_units import active_units_chart
+from analysis.comparison import compare_trials
+from analysis.data_dimension import cross_checks, linear_answers, pca_dimension
+from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
+from analysis.final_units import final_units
+from analysis.groups import describe_group, group_columns
+from analysis.intrinsic_dimension import (
+    describe_estimate,
+    estimate_by_rule,
+    estimate_intrinsic_dimension,
+)
+from analysis.sparsity_drivers import hyperparameter_importance, paired_effects
+from analysis.variance_law import (
+    law_by_group,
+    law_by_trial,
+    law_controls,
+    law_overall,
+    law_units,
+    residual_by,
+)
+
+__all__ = [
+    "active_counts",
+    "active_units_chart",
+    "active_units_table",
+    "beta_of_drops",
+    "compare_trials",
+    "cross_checks",
+    "describe_estimate",
+    "describe_group",
+    "dimension_by_beta",
+    "estimate_by_rule",
+    "estimate_intrinsic_dimension",
+    "final_units",
+    "group_columns",
+    "hyperparameter_importance",
+    "law_by_group",
+    "law_by_trial",
+    "law_controls",
+    "law_overall",
+    "law_units",
+    "linear_answers",
+    "paired_effects",
+    "pca_dimension",
+    "residual_by",
+    "threshold_sensitivity",
+]

@@ -1,14 +1,12 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import pytest
 
-from analysis import active_units_chart, active_units_table
+from analysis import active_units_table
 from study.tables import TRIALS
 
 CONSTANT = {
@@ -129,43 +127,12 @@ def test_only_completed_trials_count() -> None:
 @pytest.mark.parametrize("trials", [EMPTY, FAILED], ids=["empty", "all failed"])
 def test_without_completed_trials(trials: pd.DataFrame) -> None:
     assert active_units_table(trials).empty
-    chart = active_units_chart(trials).to_dict()
-    assert not any(chart["datasets"].values())
-
-
-def test_the_chart_is_valid_and_holds_the_summary() -> None:
-    trials = trials_of(grid())
-    chart = active_units_chart(trials)
-    assert isinstance(chart, alt.FacetChart)
-    content = chart.to_dict()  # validates against the Vega-Lite schema
-    (rows,) = content["datasets"].values()
-    shown = pd.DataFrame(rows).set_index(["architecture", "beta", "latent_dim"]).sort_index()
-    expected = (
-        trials.groupby(["architecture", "beta", "latent_dim"])["active_units"]
-        .agg(["mean", "min", "max"])
-        .sort_index()
-    )
-    pd.testing.assert_frame_equal(
-        shown[["mean", "min", "max"]], expected, check_dtype=False, check_index_type=False
-    )
-    marks = {layer["mark"]["type"] for layer in content["spec"]["layer"]}
-    assert marks == {"line", "rule", "point"}
-    assert content["facet"]["column"]["field"] == "beta"
-    assert content["facet"]["row"]["field"] == "dataset"
-    assert {row["dataset"] for row in rows} == set(trials["dataset"])
-    assert json.dumps(content)
-
-
-def test_the_chart_becomes_a_picture(tmp_path: Path) -> None:
-    active_units_chart(trials_of(grid())).save(tmp_path / "chart.png")
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_trials_are_left_as_they_are() -> None:
     trials = trials_of(grid())
     before = trials.copy(deep=True)
     active_units_table(trials)
-    active_units_chart(trials)
     pd.testing.assert_frame_equal(trials, before)
 
 

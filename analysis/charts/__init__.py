@@ -1,0 +1,1 @@
+"""Charts: functions from a table to an `altair.Chart`, without state."""

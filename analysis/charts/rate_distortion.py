@@ -1,0 +1,64 @@
+"""Rate against distortion: what a trial spends in KL, and what it gets for it."""
+
+import altair as alt
+import pandas as pd
+
+from analysis.charts.style import styled
+from analysis.groups import group_columns, setting_labels, with_group_values
+
+__all__ = ["rate_distortion_chart"]
+
+
+def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
+    """Draw a point per completed trial: KL against reconstruction on the test images.
+
+    Colour is the number of active units, shape the setting. Left and down is better:
+    the ELBO is minus the sum of both.
+
+    Args:
+        trials: The `trials` table, or those of its rows that are to be drawn.
+    """
+    completed = with_group_values(trials[trials["status"] == "completed"])
+    labels = setting_labels(completed[group_columns(completed)])
+    rows = completed.assign(setting=labels)[
+        [
+            "trial_id",
+            "dataset",
+            "setting",
+            "beta",
+            "latent_dim",
+            "seed",
+            "active_units",
+            "test_reconstruction",
+            "test_kl",
+            "test_elbo",
+        ]
+    ]
+    points = (
+        alt.Chart(rows)
+        .mark_point(filled=True, size=45, opacity=0.85)
+        .encode(
+            alt.X(
+                "test_reconstruction:Q", title="reconstruction, −E log p(x|z) (nats per image)"
+            ).scale(zero=False, nice=True),
+            alt.Y("test_kl:Q", title="KL (nats per image)").scale(zero=False),
+            alt.Color("active_units:Q", title="active units").scale(scheme="viridis"),
+            alt.Shape("setting:N", title="setting"),
+            tooltip=[
+                alt.Tooltip("setting:N"),
+                alt.Tooltip("beta:Q", title="β"),
+                alt.Tooltip("latent_dim:Q"),
+                alt.Tooltip("seed:Q"),
+                alt.Tooltip("active_units:Q", title="active units"),
+                alt.Tooltip("test_elbo:Q", title="test ELBO", format=".2f"),
+                alt.Tooltip("test_reconstruction:Q", title="reconstruction", format=".2f"),
+                alt.Tooltip("test_kl:Q", title="KL", format=".2f"),
+                alt.Tooltip("trial_id:N"),
+            ],
+        )
+        .properties(width=420, height=280)
+    )
+    panels: alt.FacetChart = points.facet(
+        alt.Facet("dataset:N", title=None), columns=2
+    ).resolve_scale(x="independent", y="independent")
+    return styled(panels)

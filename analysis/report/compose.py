@@ -1,0 +1,48 @@
+"""From the tables of a study to its report: the answer first, then the evidence."""
+
+from analysis.intrinsic_dimension import estimate_intrinsic_dimension
+from analysis.report.answer import answer
+from analysis.report.content import Report
+from analysis.report.data_section import data_section
+from analysis.report.dimension_section import dimension_section
+from analysis.report.drivers_section import drivers_section
+from analysis.report.law_section import law_section
+from analysis.report.training_section import training_section
+from analysis.report.trials_section import failures_section, trials_section
+from analysis.study_tables import StudyTables
+
+__all__ = ["compose_report"]
+
+
+def compose_report(tables: StudyTables) -> Report:
+    """Compose the report of a study, whatever there is of it yet.
+
+    Args:
+        tables: Its tables. A study that runs, is empty or failed throughout gives a report that
+            says what is missing.
+    """
+    estimates = estimate_intrinsic_dimension(tables.trials[tables.trials["status"] == "completed"])
+    sections = [
+        dimension_section(tables, estimates),
+        law_section(tables),
+        training_section(tables),
+        drivers_section(tables),
+        data_section(tables, estimates),
+        failures_section(tables),
+        trials_section(tables),
+    ]
+    preamble = (
+        "import pandas as pd\n"
+        "from study import load_study\n\n"
+        f"study = load_study({tables.location!r})\n"
+        "trials, units, datasets = study.trials, study.final_units, study.datasets"
+    )
+    return Report(
+        study=tables.study,
+        description=tables.description,
+        answer=tuple(answer(tables, estimates)),
+        sections=tuple(section for section in sections if section is not None),
+        preamble=preamble,
+        spec=tables.spec,
+        versions=tables.versions,
+    )

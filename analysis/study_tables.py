@@ -1,0 +1,43 @@
+"""The tables of one study as a report takes them: what `study` reads, and `analysis` relies on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+__all__ = ["StudyTables"]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyTables:
+    """Tables of a study, finished or not.
+
+    Attributes:
+        study: Its name.
+        location: Where it lies, as `load_study` takes it.
+        description: What its author says of it.
+        planned: Trials planned.
+        trials: Committed trials.
+        units: The final units of those that have any, over the training images.
+        shown_units: Units of `shown_trials`' choice, all recorded epochs and splits.
+        shown_epochs: Epochs of the same trials.
+        datasets: What `vae-study data describe` found out; may have no rows.
+        active_variance: The spec's threshold on Var μ.
+        active_kl: The spec's threshold on the KL, nats.
+        spec: The resolved spec as YAML.
+        versions: Versions of what trained it, by name.
+    """
+
+    study: str
+    location: str
+    description: str
+    planned: int
+    trials: pd.DataFrame
+    units: pd.DataFrame
+    shown_units: pd.DataFrame
+    shown_epochs: pd.DataFrame
+    datasets: pd.DataFrame
+    active_variance: float
+    active_kl: float
+    spec: str
+    versions: Mapping[str, str]

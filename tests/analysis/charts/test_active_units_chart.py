@@ -1,0 +1,80 @@
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.charts.active_units import COLUMNS, MOST_BETAS, active_units_chart
+from analysis.intrinsic_dimension import estimate_intrinsic_dimension
+from study.tables import TRIALS
+from tests.analysis.tables import trials_of
+
+
+def sweep(betas: tuple[float, ...] = (0.5, 2.0), **more: Any) -> pd.DataFrame:
+    rows = [
+        {"architecture": name, "beta": beta, "latent_dim": dim, "seed": seed}
+        | {"active_units": min(dim, 5 + offset + (seed == 1 and dim > 8))}
+        | more
+        for name, offset in (("dense-16", 0), ("conv-4", 1))
+        for beta in betas
+        for dim in (2, 4, 8, 12, 16)
+        for seed in (0, 1, 2)
+    ]
+    return trials_of(rows)
+
+
+def rows_of(content: dict[str, Any], kind: str) -> pd.DataFrame:
+    (rows,) = content["datasets"].values()
+    return pd.DataFrame([row for row in rows if row["kind"] == kind])
+
+
+def test_points_are_means_and_bars_the_range() -> None:
+    trials = sweep()
+    content = active_units_chart(trials).to_dict()  # validates against the Vega-Lite schema
+    shown = rows_of(content, "count").set_index(["setting", "beta", "latent_dim"]).sort_index()
+    expected = (
+        trials.groupby(["architecture", "beta", "latent_dim"])["active_units"]
+        .agg(["mean", "min", "max"])
+        .sort_index()
+        .astype(float)
+    )
+    pd.testing.assert_frame_equal(
+        shown[["mean", "min", "max"]].astype(float),
+        expected,
+        check_names=False,
+        check_index_type=False,
+        check_column_type=False,
+    )
+    assert (shown["trials"] == 3).all()
+
+
+def test_bands_are_the_intervals_of_saturated_groups() -> None:
+    trials = pd.concat([sweep(), sweep().query("latent_dim < 5").assign(beta=4.0)])
+    trials["trial_id"] = [f"{place:016x}" for place in range(len(trials))]
+    estimates = estimate_intrinsic_dimension(trials)
+    bands = rows_of(active_units_chart(trials, estimates).to_dict(), "band")
+    known = estimates.dropna(subset="estimate")
+    assert set(bands["beta"]) == {0.5, 2.0}
+    assert sorted(bands["mean"]) == pytest.approx(sorted(known["estimate"]))
+    assert sorted(bands["min"]) == pytest.approx(sorted(known["lower"]))
+    assert (bands["latent_dim"] < bands["to"]).all()
+
+
+def test_one_dataset_or_one_beta_takes_rows_of_panels() -> None:
+    assert active_units_chart(sweep()).to_dict()["columns"] == COLUMNS
+    two = pd.concat([sweep(), sweep(dataset="mnist")])
+    facet = active_units_chart(two).to_dict()["facet"]
+    assert (facet["column"]["field"], facet["row"]["field"]) == ("beta", "dataset")
+
+
+def test_of_many_betas_some_are_drawn_and_the_ends_are_among_them() -> None:
+    betas = tuple(0.1 * 1.2**power for power in range(40))
+    shown = rows_of(active_units_chart(sweep(betas)).to_dict(), "count")["beta"]
+    assert shown.nunique() == MOST_BETAS
+    assert {shown.min(), shown.max()} == {min(betas), max(betas)}
+
+
+@pytest.mark.parametrize(
+    "trials", [TRIALS.empty_table().to_pandas(), sweep().assign(status="failed")]
+)
+def test_without_completed_trials(trials: pd.DataFrame) -> None:
+    assert not any(active_units_chart(trials).to_dict()["datasets"].values())

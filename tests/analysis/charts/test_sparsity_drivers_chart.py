@@ -1,0 +1,182 @@
+"""The charts hold the tables they are given, and draw empty ones."""
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from analysis.charts.comparison import MOST_GROUPS, comparison_chart
+from analysis.charts.sparsity_drivers import (
+    MOST_EFFECTS,
+    importance_chart,
+    paired_effects_chart,
+)
+from analysis.comparison import ALL, MEASURES, compare_trials
+from analysis.sparsity_drivers import hyperparameter_importance, paired_effects
+from study.tables import TRIALS
+from tests.analysis.tables import trials_of
+
+EMPTY = TRIALS.empty_table().to_pandas()
+
+
+def study(widths: int = 2) -> pd.DataFrame:
+    return trials_of(
+        [
+            {"latent_dim": dim, "beta": beta, "architecture": f"dense-{width}", "seed": seed}
+            | {
+                "active_units": min(dim, 8) - (beta == 2) + seed * (dim > 4),
+                "test_elbo": -90 - seed,
+            }
+            | {"test_kl": 9.0 + dim, "test_reconstruction": 80.0, "variance_law_mean": 1 + beta / 9}
+            for dim in (4, 8, 16)
+            for beta in (1.0, 2.0)
+            for width in range(10, 10 + widths)
+            for seed in (0, 1)
+        ]
+    )
+
+
+def content(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    made: dict[str, Any] = chart.to_dict()  # validates against the Vega-Lite schema
+    return made
+
+
+def rows_of(chart: alt.TopLevelMixin) -> list[dict[str, Any]]:
+    return [row for rows in content(chart)["datasets"].values() for row in rows]
+
+
+def marks(chart: alt.TopLevelMixin, part: dict[str, Any]) -> list[str]:
+    return [layer["mark"]["type"] for layer in part["layer"]]
+
+
+def test_importance_is_drawn_as_it_is() -> None:
+    importance = hyperparameter_importance(study())
+    chart = importance_chart(importance)
+    made = content(chart)
+    assert marks(chart, made) == ["bar", "rule", "rule", "text"]
+    bars, intervals, floor, _ = made["layer"]
+    shown = pd.DataFrame(made["datasets"][bars["data"]["name"]])
+    pd.testing.assert_frame_equal(shown[list(importance)], importance, check_dtype=False)
+    assert list(shown["above"] == "interval above the noise") == list(
+        importance["verdict"] == "above the noise"
+    )
+    assert bars["encoding"]["y"]["sort"] == list(importance["hyperparameter"])
+    assert bars["encoding"]["x"]["field"] == "importance"
+    assert (intervals["encoding"]["x"]["field"], intervals["encoding"]["x2"]["field"]) == (
+        "low",
+        "high",
+    )
+    (noise,) = made["datasets"][floor["data"]["name"]]
+    assert noise["hyperparameter"] == "seed"
+    assert floor["mark"]["strokeDash"]
+
+
+def test_the_largest_seed_is_the_floor() -> None:
+    importance = hyperparameter_importance(study())
+    more = importance[importance["hyperparameter"] == "seed"].assign(
+        hyperparameter="data_seed", importance=0.9
+    )
+    made = content(importance_chart(pd.concat([importance, more])))
+    (noise,) = made["datasets"][made["layer"][2]["data"]["name"]]
+    assert noise["hyperparameter"] == "data_seed"
+
+
+def test_without_a_varied_seed_there_is_no_floor() -> None:
+    trials = study()
+    importance = hyperparameter_importance(trials[trials["seed"] == 0])
+    made = content(importance_chart(importance))
+    assert made["datasets"][made["layer"][2]["data"]["name"]] == []
+
+
+def test_effects_are_drawn_as_they_are() -> None:
+    effects = paired_effects(study())
+    chart = paired_effects_chart(effects)
+    made = content(chart)
+    shown = pd.DataFrame(rows_of(chart))
+    pd.testing.assert_frame_equal(shown[list(effects)], effects, check_dtype=False)
+    assert marks(chart, made["spec"]) == ["rule", "rule", "point"]
+    assert made["facet"]["row"]["field"] == "hyperparameter"
+    told = effects["verdict"].isin(["more units", "fewer units"])
+    assert list(shown["shown"] == "interval without zero") == list(told)
+    assert told.any()
+    assert not told.all()
+    assert shown["comparison"].iloc[0] == f"{effects['value'][0]} against {effects['reference'][0]}"
+    _, interval, dot = made["spec"]["layer"]
+    assert (interval["encoding"]["x"]["field"], interval["encoding"]["x2"]["field"]) == (
+        "low",
+        "high",
+    )
+    assert dot["encoding"]["x"]["field"] == "difference"
+
+
+def test_only_the_largest_effects_are_drawn() -> None:
+    rows = [
+        {"hyperparameter": "architecture", "reference": "a", "value": f"b{place}"}
+        | {"difference": place - 50.0, "low": -60.0, "high": 60.0, "pairs": 3, "verdict": "x"}
+        for place in range(100)
+    ]
+    shown = pd.DataFrame(rows_of(paired_effects_chart(pd.DataFrame(rows))))
+    assert len(shown) == MOST_EFFECTS
+    assert shown["difference"].abs().min() == 30  # of -50 to 49: 20 on each side, and no more
+
+
+def test_hyperparameters_without_pairs_are_not_drawn() -> None:
+    trials = study()
+    confounded = trials.assign(
+        initialisation=(trials["beta"] == 2).map({True: "torch", False: "x"})
+    )
+    shown = pd.DataFrame(rows_of(paired_effects_chart(paired_effects(confounded))))
+    assert set(shown["hyperparameter"]) == {"latent_dim", "architecture"}
+
+
+def test_a_comparison_is_drawn_as_it_is() -> None:
+    trials = study()
+    differences = compare_trials(
+        trials[trials["beta"] == 1], trials[trials["beta"] == 2]
+    ).differences
+    chart = comparison_chart(differences, ("A", "B"))
+    panels = content(chart)["concat"]
+    assert len(panels) == len(MEASURES)
+    for panel, measure in zip(panels, MEASURES, strict=True):
+        assert marks(chart, panel) == ["rule", "rule", "point"]
+        dot = panel["layer"][2]
+        assert dot["encoding"]["x"]["title"] == f"B minus A: {MEASURES[measure]}"
+        assert dot["encoding"]["y"]["sort"][0] == ALL
+        name = (dot.get("data") or panel["data"])["name"]
+        shown = pd.DataFrame(content(chart)["datasets"][name])
+        expected = differences[differences["measure"] == measure].reset_index(drop=True)
+        pd.testing.assert_frame_equal(shown[list(expected)], expected, check_dtype=False)
+        clear = (expected["low"] > 0) | (expected["high"] < 0)
+        assert list(shown["shown"] == "interval without zero") == list(clear)
+        assert set(shown["matched"]) == {"equal points"}
+
+
+def test_the_groups_with_the_most_trials_are_drawn() -> None:
+    rows = [
+        {"group": name, "matched_by": "point", "measure": "active_units", "difference": 1.0}
+        | {"left": 1.0, "right": 2.0, "low": 0.5, "high": 1.5, "pairs": trials}
+        | {"left_trials": trials, "right_trials": trials}
+        for name, trials in [(ALL, 10_000), *((f"g{place}", place) for place in range(60))]
+    ]
+    chart = comparison_chart(pd.DataFrame(rows))
+    drawn = {row["group"] for row in rows_of(chart)}
+    assert drawn == {ALL, *(f"g{place}" for place in range(60 - MOST_GROUPS, 60))}
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [EMPTY, study().assign(status="failed"), study().head(1), study().assign(active_units=3)],
+    ids=["empty", "all failed", "one", "constant"],
+)
+def test_little_to_draw(trials: pd.DataFrame, tmp_path: Path) -> None:
+    charts = {
+        "importance": importance_chart(hyperparameter_importance(trials)),
+        "effects": paired_effects_chart(paired_effects(trials)),
+        "comparison": comparison_chart(compare_trials(trials, trials).differences),
+    }
+    for name, chart in charts.items():
+        content(chart)
+        chart.save(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,59 @@
+"""Reports of simulated and of hand-made studies, for the tests."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.report import Report
+from analysis.report.content import Statement, TableBlock
+from analysis.study_tables import StudyTables
+from study.loading import Study, load_study
+from tests.analysis.simulated_study import write_simulated_study
+
+
+def simulated(folder: Path, trials: int = 200) -> Study:
+    return load_study(write_simulated_study(folder / "simulated", trials=trials))
+
+
+def only(tables: StudyTables, trials: pd.DataFrame, **changes: Any) -> StudyTables:
+    """The same study with these trials alone."""
+
+    def of_them(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[rows["trial_id"].isin(trials["trial_id"])]
+
+    fewer = replace(
+        tables,
+        trials=trials,
+        units=of_them(tables.units),
+        shown_units=of_them(tables.shown_units),
+        shown_epochs=of_them(tables.shown_epochs),
+    )
+    return replace(fewer, **changes)
+
+
+def statements(report: Report) -> list[Statement]:
+    blocks = (block for section in report.sections for block in section.blocks)
+    return [*report.answer, *(block for block in blocks if isinstance(block, Statement))]
+
+
+def table_blocks(report: Report) -> list[TableBlock]:
+    blocks = (block for section in report.sections for block in section.blocks)
+    return [block for block in blocks if isinstance(block, TableBlock)]
+
+
+def evaluate(recipe: str, study: Study) -> Any:
+    """What the last line of a recipe gives, after the report's preamble."""
+    names: dict[str, Any] = {"pd": pd, "study": study, "trials": study.trials}
+    names |= {"units": study.final_units, "datasets": study.datasets}
+    *lines, last = _logical_lines(recipe)
+    exec("\n".join(lines), names)
+    return eval(last, names)
+
+
+def _logical_lines(recipe: str) -> list[str]:
+    """The recipe's statements, the last one apart."""
+    body = ast.parse(recipe).body
+    return [ast.unparse(statement) for statement in body]

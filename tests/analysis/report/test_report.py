@@ -1,0 +1,260 @@
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.report import Report, compose_report, picture, to_html, to_markdown
+from analysis.study_tables import StudyTables
+from study.loading import Study
+from study.reporting import study_tables
+from study.tables import EPOCHS, TRIALS, UNITS
+from tests.analysis.report.reported import (
+    evaluate,
+    only,
+    simulated,
+    statements,
+    table_blocks,
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return simulated(tmp_path_factory.mktemp("studies"))
+
+
+@pytest.fixture(scope="module")
+def tables(study: Study) -> StudyTables:
+    return study_tables(study)
+
+
+@pytest.fixture(scope="module")
+def report(tables: StudyTables) -> Report:
+    return compose_report(tables)
+
+
+NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
+
+
+def test_every_statement_with_a_number_can_be_recomputed(report: Report, study: Study) -> None:
+    numbered = [statement for statement in statements(report) if statement.numbers]
+    assert len(numbered) > 10
+    for statement in numbered:
+        assert statement.recipe, statement.text
+        again = np.atleast_1d(np.array(evaluate(statement.recipe, study), dtype=float))
+        np.testing.assert_allclose(again, statement.numbers, rtol=1e-9, err_msg=statement.text)
+
+
+def test_no_statement_prints_a_number_that_it_does_not_account_for(report: Report) -> None:
+    """Names of groups, thresholds and latent_dims apart, each number printed is in `numbers`."""
+    for statement in statements(report):
+        text = re.sub(
+            r"^.*?, β = [\d.]+:|95% CI|0\.02|0\.1 |predicted: 1 and 0", "", statement.text
+        )
+        text = re.sub(r"from 1 by at most [\d.]+ in the mean and by at most [\d.]+", "", text)
+        text = re.sub(r"latent_dim \d+|beta [\d.]+|\d+ pairs|[a-z]+(?:-\d+)+", "", text)
+        known = {f"{abs(n):{style}}" for n in statement.numbers for style in STYLES if n == n}
+        known |= {text.removesuffix(".0") for text in known}
+        for printed in NUMBER.findall(text):
+            assert printed.strip("-") in known, (printed, statement.text)
+
+
+STYLES = (",.0f", ".1f", ".4f", ".5f")
+
+
+def test_the_numbers_of_the_answer_against_plain_pandas(study: Study, report: Report) -> None:
+    trials, units = study.trials, study.final_units
+    done = trials[trials["status"] == "completed"]
+    texts = [statement.text for statement in report.answer]
+    assert f"{len(done)} of {len(trials)} trials completed" in texts[0]
+    for (architecture, initialisation, beta), group in done.groupby(
+        ["architecture", "initialisation", "beta"]
+    ):
+        name = f"{architecture}, initialisation {initialisation} on mnist, β = {beta:g}: "
+        (line,) = [text for text in texts if text.startswith(name)]
+        start = int(re.search(r"latent_dim (\d+)", line)[1])  # type: ignore[index]
+        plateau = group[group["latent_dim"] >= start]["active_units"]
+        assert f" {plateau.mean():.1f}".removesuffix(".0") + " units" in line
+    law = units[units["trial_id"].isin(done["trial_id"])]
+    law_sum = law["posterior_variance"] + law["mean_variance"]
+    assert f"mean {law_sum.mean():.4f} and variance {law_sum.var(ddof=0):.5f}" in texts[-1]
+    assert f"over {len(law_sum):,} units of {law['trial_id'].nunique()} trials" in texts[-1]
+
+
+def test_the_table_of_rules_against_plain_pandas(study: Study, report: Report) -> None:
+    trials = study.trials[study.trials["status"] == "completed"]
+    units = study.final_units.merge(trials[["trial_id", "beta"]])
+    active = {
+        "Var μ > 0.01": units["mean_variance"] > 0.01,
+        "KL > 0.1 nats": units["kl"] > 0.1,
+        "gain > β·KL": units["reconstruction_gain"] > (units["beta"] * units["kl"]).clip(0.1),
+    }
+    (block,) = [block for block in table_blocks(report) if "gain > β·KL" in block.frame]
+    checked = 0
+    for _, row in block.frame.iterrows():
+        group = trials
+        for name in ("dataset", "architecture", "beta", "initialisation"):
+            group = group[group[name] == row[name]]
+        widest = group[group["latent_dim"] == group["latent_dim"].max()]["trial_id"]
+        for heading, is_active in active.items():
+            counts = is_active.groupby(units["trial_id"]).sum()
+            low, high = (float(x) for x in re.findall(r"[\d.]+", row[heading])[1:])
+            # Not the estimator's plateau but its last latent_dim: near, and independent of it.
+            assert low - 1 <= counts[widest].mean() <= high + 1
+            checked += 1
+    assert checked == 3 * trials.groupby(["architecture", "initialisation", "beta"]).ngroups
+
+
+def test_table_recipes_evaluate(report: Report, study: Study) -> None:
+    for block in table_blocks(report):
+        if block.recipe:
+            assert len(evaluate(block.recipe, study)) > 0
+
+
+class Elements(HTMLParser):
+    """Collects what a page loads, and its text outside of scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "action", "data", "poster"):
+                self.loads.append(value or "")
+
+
+def embedded(page: str, element: str) -> Any:
+    found = re.search(rf'<script id="{element}" type="application/json">(.*?)</script>', page, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_page_loads_nothing(report: Report) -> None:
+    page = to_html(report)
+    for target in Elements(page).loads:
+        assert target.startswith(("#", "data:,")), target
+    assert "@import" not in page.split("</style>")[0]
+    assert set(embedded(page, "figures")) == set(report.figures())
+
+
+def test_the_page_holds_every_trial_and_its_units(report: Report, study: Study) -> None:
+    data = embedded(to_html(report), "trials-data")
+    columns = {column["name"]: column["values"] for column in data["columns"]}
+    assert columns["trial_id"] == list(study.trials["trial_id"])
+    assert columns["status"] == list(study.trials["status"])
+    some = study.final_units["trial_id"].iloc[0]
+    units = study.final_units[study.final_units["trial_id"] == some].sort_values("unit")
+    rows = data["units"]["rows"][some]
+    place = data["units"]["names"].index("mean_variance")
+    np.testing.assert_allclose([row[place] for row in rows], units["mean_variance"], rtol=1e-4)
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)> <b>bold</b> {0} | \u2028"
+
+
+def test_hostile_text_stays_text(tables: StudyTables) -> None:
+    trials = tables.trials.copy()
+    trials["architecture"] = HOSTILE
+    failed = trials["status"] == "failed"
+    trials.loc[failed, "error"] = HOSTILE
+    assert failed.any()
+    hostile = only(tables, trials, description=HOSTILE, spec=f"study: {HOSTILE}")
+    page = to_html(compose_report(hostile))
+    assert "img" not in Elements(page).tags
+    columns = embedded(page, "trials-data")["columns"]
+    assert HOSTILE in next(c["values"] for c in columns if c["name"] == "architecture")
+    text = to_markdown(compose_report(hostile), "figures").split("```")[0]
+    assert "img src" in text
+    assert not re.search(r"(?<!\\)<", text)
+
+
+EMPTY = {"trials": TRIALS, "units": UNITS, "shown_units": UNITS, "shown_epochs": EPOCHS}
+
+
+def test_an_empty_study_says_what_is_missing(tables: StudyTables) -> None:
+    empty = {name: schema.empty_table().to_pandas() for name, schema in EMPTY.items()}
+    report = compose_report(replace(tables, **empty))  # type: ignore[arg-type]
+    assert report.answer[0].text.startswith("0 of 200 trials completed; the rest has not run yet")
+    assert report.answer[0].warns
+    assert not report.figures()
+    assert "No trial has been committed yet" in to_html(report)
+    assert "No trial has completed yet" in to_markdown(report, "figures")
+
+
+def test_one_trial_gives_no_dimension(tables: StudyTables) -> None:
+    completed = tables.trials[tables.trials["status"] == "completed"]
+    report = compose_report(only(tables, completed.head(1)))
+    assert "too few trials: 1 at 1 latent_dims" in report.answer[1].text
+    assert report.answer[1].warns
+    to_html(report)
+
+
+def test_all_failed_shows_why(tables: StudyTables) -> None:
+    trials = tables.trials.assign(status="failed", error="out of memory: 3 GB")
+    measured = [name for name in TRIALS.names if TRIALS.field(name).nullable and name != "error"]
+    trials[measured] = None
+    report = compose_report(only(tables, trials, units=tables.units.head(0)))
+    assert "0 of 200 trials completed, 200 failed" in report.answer[0].text
+    page = to_html(report)
+    assert "out of memory: 3 GB" in page.split("application/json")[0]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_a_study_that_runs(tables: StudyTables, share: float) -> None:
+    some = tables.trials.sample(frac=share, random_state=1)
+    report = compose_report(only(tables, some))
+    assert "the rest has not run yet" in report.answer[0].text
+    to_html(report)
+
+
+def test_controls_alone_have_no_law(tables: StudyTables) -> None:
+    trials = tables.trials.assign(objective="no_sampling")
+    report = compose_report(only(tables, trials))
+    assert any("nothing to check it on" in statement.text for statement in report.answer)
+    assert any("Controls" in block.caption for block in table_blocks(report))
+    to_html(report)
+
+
+def test_statistics_that_were_not_computed(tables: StudyTables) -> None:
+    units = tables.units.assign(reconstruction_gain=np.nan)
+    to_html(compose_report(replace(tables, units=units)))
+    to_html(compose_report(replace(tables, units=units.head(0))))
+
+
+def test_large_studies_say_what_is_left_out(tables: StudyTables) -> None:
+    copies = [
+        tables.trials.assign(trial_id=tables.trials["trial_id"] + f"{copy:02d}", seed=100 + copy)
+        for copy in range(12)
+    ]
+    trials = pd.concat([tables.trials, *copies], ignore_index=True)
+    report = compose_report(replace(tables, trials=trials, planned=len(trials)))
+    page = to_html(report)
+    assert "2,000 of 2,600 trials are here" in page
+    columns = {c["name"]: c["values"] for c in embedded(page, "trials-data")["columns"]}
+    assert len(columns["trial_id"]) == len(set(columns["trial_id"])) == 2000
+    failed = int((trials["status"] == "failed").sum())
+    assert columns["status"].count("failed") == failed
+    assert set(columns["shown_because"]) >= {"failed", "diverged", "law", "sample"}
+
+
+def test_markdown_has_the_answer_and_every_figure(report: Report) -> None:
+    text = to_markdown(report, "pictures")
+    assert text.startswith("# simulated\n")
+    for name in report.figures():
+        assert f"![{name}](pictures/{name}.png)" in text
+
+
+def test_pictures(report: Report) -> None:
+    figure = report.figures()["active-units"]
+    assert picture(figure, "png").startswith(b"\x89PNG")
+    assert b"<svg" in picture(figure, "svg")[:300]
+    with pytest.raises(ValueError, match="neither png nor svg"):
+        picture(figure, "gif")
