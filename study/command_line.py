@@ -3,26 +3,32 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search_spaces import BadInput, json_schema, load_spec, preset_names, preset_path
-from study.loading import list_studies, load_study, summarise
+from search_spaces import (
+    BadInput,
+    json_schema,
+    load_spec,
+    preset_names,
+    preset_path,
+)
+from study.command_options import Command, data_option, storage_option, wide_console
+from study.comparing import compare
+from study.data_commands import data
+from study.loading import Study, list_studies, load_study, summarise
+from study.report_command import report
 from study.storage import Folder, StorageError
 from study.tables import column_dictionary
 
 __all__ = ["main"]
 
 EXIT_FAILED_TRIALS, EXIT_BAD_INPUT, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 2, 3, 130
-
-Command = Callable[..., Any]
 
 
 def main() -> None:
@@ -41,25 +47,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("vae-study: interrupted; `vae-study resume` goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _storage_option(command: Command) -> Command:
-    return click.option(
-        "--storage",
-        default="studies",
-        envvar="VAE_STUDY_STORAGE",
-        show_default=True,
-        show_envvar=True,
-        help="Folder or URI (s3://…, gs://…) that holds studies.",
-    )(command)
-
-
-def _data_option(command: Command) -> Command:
-    return click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        help="Where to look for datasets first, e.g. data/ with data/mnist/*.gz in it.",
-    )(command)
 
 
 def _spec_arguments(command: Command) -> Command:
@@ -84,6 +71,12 @@ def _run_options(command: Command) -> Command:
         ),
         click.option("--address", help="Ray cluster to run on [default: RAY_ADDRESS, else here]."),
         click.option("--cpus", type=click.IntRange(1), help="CPUs to use here [default: all]."),
+        click.option(
+            "--report/--no-report",
+            default=True,
+            show_default=True,
+            help="Write report.html into the study's folder at the end.",
+        ),
     ):
         command = option(command)
     return command
@@ -104,7 +97,7 @@ def cli() -> None:
 
 @cli.command()
 @_spec_arguments
-@_data_option
+@data_option
 @click.option("--cpus", type=click.IntRange(1), help="CPUs to plan for [default: all].")
 def plan(spec: str, overrides: tuple[str, ...], data_dir: Path | None, cpus: int | None) -> None:
     """Show what SPEC (a file or a preset) would run: trials, packs, memory, time.
@@ -149,7 +142,7 @@ def plan(spec: str, overrides: tuple[str, ...], data_dir: Path | None, cpus: int
             f"{group.memory / 2**20:,.0f} MiB",
             readable_seconds(group.seconds),
         )
-    console = _console()
+    console = wide_console()
     console.print(table)
     total = sum(group.seconds for group in groups)
     console.print(
@@ -162,11 +155,11 @@ def plan(spec: str, overrides: tuple[str, ...], data_dir: Path | None, cpus: int
 
 @cli.command()
 @_spec_arguments
-@_storage_option
-@_data_option
+@storage_option
+@data_option
 @_run_options
 @click.option("--extend", is_flag=True, help="Add the points that SPEC has and the study has not.")
-def run(spec: str, overrides: tuple[str, ...], storage: str, **options: Any) -> int:
+def run(spec: str, overrides: tuple[str, ...], storage: str, report: bool, **options: Any) -> int:
     """Run SPEC (a file or a preset), here or on the Ray cluster this is started on.
 
     Trials that are done are not run again, so the same command goes on after an interruption.
@@ -178,23 +171,23 @@ def run(spec: str, overrides: tuple[str, ...], storage: str, **options: Any) -> 
     """
     from study.run import run_study
 
-    return _show_results(run_study(load_spec(spec, overrides), storage=storage, **options))
+    return _show_results(run_study(load_spec(spec, overrides), storage=storage, **options), report)
 
 
 @cli.command()
 @click.argument("study")
-@_storage_option
-@_data_option
+@storage_option
+@data_option
 @_run_options
-def resume(study: str, storage: str, **options: Any) -> int:
+def resume(study: str, storage: str, report: bool, **options: Any) -> int:
     """Go on with STUDY where it was interrupted."""
     from study.run import resume_study
 
-    return _show_results(resume_study(study, storage=storage, **options))
+    return _show_results(resume_study(study, storage=storage, **options), report)
 
 
 @cli.command("list")
-@_storage_option
+@storage_option
 def list_(storage: str) -> None:
     """List the studies in the storage folder."""
     studies = list_studies(Folder.at(storage))
@@ -208,7 +201,7 @@ def list_(storage: str) -> None:
 
 @cli.command()
 @click.argument("study")
-@_storage_option
+@storage_option
 def status(study: str, storage: str) -> None:
     """Show how far STUDY is."""
     folder = Folder.at(storage).child(study)
@@ -224,7 +217,7 @@ def status(study: str, storage: str) -> None:
 
 @cli.command()
 @click.argument("study")
-@_storage_option
+@storage_option
 @click.option(
     "--format",
     "format_",
@@ -280,7 +273,7 @@ def columns(table: str | None) -> None:
     names = list(dictionary["table"].unique())
     if table is not None and table not in names:
         raise BadInput(f"table: {table!r} is not a table (choose from {', '.join(names)})")
-    console = _console()
+    console = wide_console()
     for name, rows in dictionary.groupby("table", sort=False):
         if table in (None, name):
             shown = Table("column", "type", "meaning", title=str(name), title_justify="left")
@@ -303,57 +296,37 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@cli.group()
-def data() -> None:
-    """Datasets: what there is, and fetching them."""
+for command in (compare, data, report):
+    cli.add_command(command)
 
 
-@data.command("list")
-@_data_option
-def data_list(data_dir: Path | None) -> None:
-    """List the datasets and where they were found."""
-    from trainables.datasets import list_datasets
-
-    shown = Table("dataset", "status", "what it is", "where")
-    for info in list_datasets(data_dir):
-        shown.add_row(info.name, info.status, info.description, escape(str(info.where or "")))
-    _console().print(shown)
-
-
-@data.command("fetch")
-@click.argument("name")
-@_data_option
-def data_fetch(name: str, data_dir: Path | None) -> None:
-    """Download dataset NAME into the cache, unless it is there, and check it."""
-    from trainables.datasets import fetch_dataset
-
-    click.echo(fetch_dataset(name, data_dir))
-
-
-def _show_results(study: Any) -> int:
-    """Print what came out and where it lies; return the exit code."""
+def _show_results(study: Study, report: bool) -> int:
+    """Print what came out and where it lies, write the report; return the exit code."""
     _print_active_units(study.trials)
     click.echo(f"\ntables: {study.folder}/trials, units, epochs (pandas.read_parquet reads each)")
+    if report:
+        from study.reporting import write_report
+
+        click.echo(f"report: {write_report(study)}")
     return EXIT_FAILED_TRIALS if (study.trials["status"] == "failed").any() else 0
 
 
 def _print_active_units(trials: pd.DataFrame) -> None:
-    from analysis import active_units_table
+    from analysis import active_units_table, describe_group
+    from analysis.intrinsic_dimension import describe_estimate, estimate_intrinsic_dimension
 
-    table = active_units_table(trials)
+    completed = trials[trials["status"] == "completed"]
     others = trials.loc[trials["status"] != "completed", "status"].value_counts()
-    if table.empty:
+    if completed.empty:
         click.echo("no completed trials yet")
     else:
         click.echo("active units by latent_dim: mean over seeds (smallest-largest)\n")
-        click.echo(table.to_string())
+        click.echo(active_units_table(completed).to_string())
+        click.echo("\nintrinsic dimension")
+        for _, row in estimate_intrinsic_dimension(completed).iterrows():
+            click.echo(f"{describe_group(row)}: {describe_estimate(row)}")
     for name, count in others.items():
         click.echo(f"{count} {'trial' if count == 1 else 'trials'} {name}")
-
-
-def _console() -> Console:
-    """Return standard output; a file or pipe gets lines wide enough for tables."""
-    return Console() if sys.stdout.isatty() else Console(width=140)
 
 
 def _memory() -> int:

@@ -87,8 +87,13 @@ def test_it_says_what_came_out_and_where_it_lies(ran: Ran) -> None:
     assert ran.code == 0, ran.output
     assert "Traceback" not in ran.output
     for architecture in ("dense-32-16", "conv-4"):
-        assert len(re.findall(rf"{architecture}\b", ran.output)) == 1
+        counts, _, answers = ran.output.partition("intrinsic dimension")
+        assert len(re.findall(rf"{architecture}\b", counts)) == 1
+        assert len(re.findall(rf"^{architecture} on .*: too few trials", answers, re.M)) == len(
+            BETAS
+        )
     assert f"tables: {ran.study}" in ran.output
+    assert f"report: {ran.study}/report.html" in ran.output
 
 
 def test_its_output_reads_well_in_a_log_file(ran: Ran) -> None:
@@ -107,7 +112,8 @@ def test_it_can_be_read_while_it_runs(ran: Ran) -> None:
 def test_the_folder_of_a_study(ran: Ran) -> None:
     assert left_over(ran.study) == []
     folders = {Path(name).parts[0] for name in ran.files}
-    assert folders == {"study.yaml", "plan", "trials", "units", "epochs", ".driver.lock"}
+    tables = {"plan", "trials", "units", "epochs"}
+    assert folders == {"study.yaml", *tables, "report.html", ".driver.lock"}
     frozen = yaml.safe_load(ran.files["study.yaml"])
     assert frozen["versions"].keys() == {"vae-study", "torch", "ray", "numerics_version"}
     assert frozen["study"] == "small"

@@ -15,7 +15,8 @@ FORBIDDEN = {
     "analysis": {"torch", "ray", "trainables"},
     "study": {"analysis"},
 }
-ALLOWED = {("study/command_line.py", "analysis")}
+COMMANDS = ("command_line", "comparing", "data_commands", "report_command", "reporting")
+ALLOWED = {(f"study/{command}.py", "analysis") for command in COMMANDS}
 
 BLOCK = """
 import sys
