@@ -1,5 +1,7 @@
 """Which trials belong together: all that a study varies but latent_dim and seeds makes a group."""
 
+import re
+
 import pandas as pd
 
 __all__ = [
@@ -7,6 +9,7 @@ __all__ = [
     "describe_setting",
     "group_columns",
     "has_variance_part",
+    "naturally",
     "setting_labels",
     "with_group_values",
 ]
@@ -77,6 +80,19 @@ def setting_labels(trials: pd.DataFrame) -> "pd.Series[str]":
     labels = distinct.assign(setting=[describe_setting(row) for _, row in distinct.iterrows()])
     found = trials[settings].merge(labels, on=settings, how="left")["setting"]
     return found.set_axis(trials.index).astype("str")
+
+
+def naturally(values: pd.Series) -> pd.Series:
+    """Return a key for `sort_values` by which "manifold-2" comes before "manifold-10"."""
+    if not pd.api.types.is_string_dtype(values):
+        return values
+    distinct = sorted(values.dropna().unique(), key=_natural_key)
+    return values.map({value: place for place, value in enumerate(distinct)})
+
+
+def _natural_key(text: str) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"(\d+)", text)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def has_variance_part(trials: pd.DataFrame) -> "pd.Series[bool]":

@@ -171,6 +171,11 @@ def describe_estimate(row: "pd.Series[Any]", criteria: Criteria = STANDARD) -> s
         interval = f"{CONFIDENCE:.0%} CI {_short(row['lower'])} to {_short(row['upper'])}"
         start = f"saturated from latent_dim {row['plateau_from']}"
         return f"{_units(row['estimate'])}, {interval}, {start}"
+    if row["verdict"] == "not saturated" and row["at_least"] == 0:
+        return (
+            f"not saturated: no plateau at {row['latent_dims']} latent_dims up to "
+            f"{row['largest_latent_dim']}"
+        )
     if row["verdict"] == "not saturated":
         at_least = _units(row["at_least"])
         return f"not saturated: at least {at_least} at latent_dim {row['largest_latent_dim']}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from study.loading import Study, list_studies, load_study
+    from study.reporting import write_report
     from study.run import resume_study, run_study
     from study.tables import column_dictionary
 
@@ -20,6 +21,7 @@ __all__ = [
     "load_study",
     "resume_study",
     "run_study",
+    "write_report",
 ]
 
 _MODULES = {
@@ -29,6 +31,7 @@ _MODULES = {
     "load_study": "study.loading",
     "resume_study": "study.run",
     "run_study": "study.run",
+    "write_report": "study.reporting",
 }
 
 

@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, styled
-from analysis.groups import group_columns, setting_labels, with_group_values
+from analysis.groups import group_columns, naturally, setting_labels, with_group_values
 
 __all__ = ["MOST_BETAS", "active_units_chart"]
 
@@ -47,6 +47,7 @@ def active_units_chart(
         .agg(["mean", "min", "max", "size"])
         .reset_index()
         .rename(columns={"size": "trials"})
+        .sort_values([*groups, "latent_dim"], key=naturally)
     )
     counts = counts.assign(setting=setting_labels(counts), kind="count")
     rows = [counts[[*_PANEL, "setting", "kind", "latent_dim", "mean", "min", "max", "trials"]]]
@@ -122,7 +123,7 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
     )
     panel = panel.properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
     if rows["beta"].nunique() > 1 < rows["dataset"].nunique():
-        row = alt.Row("dataset:N", title=None)
+        row = alt.Row("dataset:N", title=None, sort=list(rows["dataset"].unique()))
         return styled(panel.facet(column=alt.Column("beta:N", title="β"), row=row))
     title = alt.Facet("panel:N", title=None, sort=list(rows["panel"].unique()))
     return styled(panel.facet(title, columns=COLUMNS))

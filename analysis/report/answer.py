@@ -76,8 +76,11 @@ def estimate_statement(row: pd.Series) -> Statement:
         values = 'plateau["active_units"].mean(), row["lower"], row["upper"]'
         numbers: tuple[float | int, ...] = (float(row["estimate"]), *(float(row[n]) for n in names))
     elif row["verdict"] == "not saturated":
-        values = 'row["at_least"], group["latent_dim"].max()'
-        numbers = (int(row["at_least"]), int(row["largest_latent_dim"]))
+        dims = 'group["latent_dim"].max(), group["latent_dim"].nunique()'
+        values = f'row["at_least"], {dims}'
+        numbers = tuple(
+            int(row[name]) for name in ("at_least", "largest_latent_dim", "latent_dims")
+        )
     elif row["verdict"] == "unstable":
         values = 'row["seed_sd"], row["rise"]'
         numbers = (float(row["seed_sd"]), float(row["rise"]))

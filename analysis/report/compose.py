@@ -1,5 +1,6 @@
 """From the tables of a study to its report: the answer first, then the evidence."""
 
+from analysis.groups import group_columns, naturally
 from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from analysis.report.answer import answer
 from analysis.report.content import Report
@@ -21,7 +22,9 @@ def compose_report(tables: StudyTables) -> Report:
         tables: Its tables. A study that runs, is empty or failed throughout gives a report that
             says what is missing.
     """
-    estimates = estimate_intrinsic_dimension(tables.trials[tables.trials["status"] == "completed"])
+    completed = tables.trials[tables.trials["status"] == "completed"]
+    estimates = estimate_intrinsic_dimension(completed)
+    estimates = estimates.sort_values(group_columns(completed), key=naturally, ignore_index=True)
     sections = [
         dimension_section(tables, estimates),
         law_section(tables),

@@ -7,7 +7,7 @@ from analysis.charts.active_units import MOST_BETAS, active_units_chart
 from analysis.charts.dimension_by_beta import dimension_by_beta_chart
 from analysis.charts.thresholds import thresholds_chart
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
-from analysis.groups import group_columns, setting_labels
+from analysis.groups import group_columns, naturally, setting_labels
 from analysis.intrinsic_dimension import estimate_by_rule
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.study_tables import StudyTables
@@ -60,6 +60,7 @@ def _by_rule(tables: StudyTables, completed: pd.DataFrame) -> list[Block]:
     limits = {"variance": tables.active_variance, "kl": tables.active_kl, "gain": 0.0}
     headings = {rule: words.format(limits[rule]) for rule, words in _RULES.items()}
     wide = wide.reindex(columns=list(_RULES)).rename(columns=headings).reset_index()
+    wide = wide.sort_values(groups, key=naturally, ignore_index=True)
     many = f" (the first {MOST_GROUPS} of {len(wide):,} groups)" if len(wide) > MOST_GROUPS else ""
     table = TableBlock(
         "Intrinsic dimension, with its 95% interval, under three rules for what is active"

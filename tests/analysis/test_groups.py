@@ -6,6 +6,7 @@ from analysis.groups import (
     describe_group,
     group_columns,
     has_variance_part,
+    naturally,
     setting_labels,
     with_group_values,
 )
@@ -88,3 +89,12 @@ def test_final_units_are_each_trials_last_epoch_of_the_split() -> None:
         ]
         pd.testing.assert_frame_equal(final_units(final, split), final)
     assert final_units(UNITS.empty_table().to_pandas()).empty
+
+
+def test_numbers_in_names_sort_as_numbers() -> None:
+    names = ["manifold-10", "manifold-2", "conv-4", "manifold", "10-a", "9"]
+    frame = pd.DataFrame({"name": names, "beta": [2.0, 1.0, 0.5, 3.0, 4.0, 5.0]})
+    ordered = frame.sort_values("name", key=naturally)["name"].tolist()
+    assert ordered == ["9", "10-a", "conv-4", "manifold", "manifold-2", "manifold-10"]
+    assert frame.sort_values("beta", key=naturally)["beta"].is_monotonic_increasing
+    assert frame.iloc[:0].sort_values(["name", "beta"], key=naturally).empty

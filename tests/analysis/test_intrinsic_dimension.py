@@ -535,3 +535,15 @@ def test_controls_are_answered_by_gain_only(mixed: bool) -> None:
         return
     rules = found.groupby("objective")["rule"].apply(list).to_dict()
     assert rules == {"elbo": list(RULES), "no_sampling": ["gain"]}
+
+
+def test_a_bound_of_no_units_is_not_printed_as_one() -> None:
+    rows = [
+        {"latent_dim": dim, "seed": seed, "active_units": units}
+        for dim, counts in ((2, (1, 2)), (8, (0, 5)))
+        for seed, units in enumerate(counts)
+    ]
+    (row,) = estimate_intrinsic_dimension(trials_of(rows)).to_dict("records")
+    assert (row["verdict"], row["at_least"]) == ("not saturated", 0)
+    words = describe_estimate(pd.Series(row))
+    assert words == "not saturated: no plateau at 2 latent_dims up to 8"

@@ -126,6 +126,7 @@ def run_ours(options: Options, epochs: int) -> Run:
         path = write_spec(folder, spec)
         cpus = str(options.cpus)
         command = [VAE_STUDY, "run", str(path), "--storage", name, "--cpus", cpus]
+        command.append("--no-report")  # the plain variants write none
         started, ended = _timed(command, folder / "output.txt")
         trials, epoch_rows, units = (
             pd.read_parquet(folder / STUDY / table) for table in ("trials", "epochs", "units")

@@ -44,10 +44,10 @@ def table_blocks(report: Report) -> list[TableBlock]:
     return [block for block in blocks if isinstance(block, TableBlock)]
 
 
-def evaluate(recipe: str, study: Study) -> Any:
+def evaluate(recipe: str, tables: StudyTables) -> Any:
     """What the last line of a recipe gives, after the report's preamble."""
-    names: dict[str, Any] = {"pd": pd, "study": study, "trials": study.trials}
-    names |= {"units": study.final_units, "datasets": study.datasets}
+    names: dict[str, Any] = {"pd": pd, "study": tables, "trials": tables.trials}
+    names |= {"units": tables.units, "datasets": tables.datasets}
     *lines, last = _logical_lines(recipe)
     exec("\n".join(lines), names)
     return eval(last, names)
