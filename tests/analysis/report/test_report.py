@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from analysis.intrinsic_dimension import estimate_by_rule
 from analysis.report import Report, compose_report, picture, to_html, to_markdown
+from analysis.report.content import TableBlock
 from analysis.study_tables import StudyTables
 from study.loading import Study
 from study.reporting import study_tables
@@ -113,28 +116,77 @@ def test_the_numbers_of_the_answer_against_plain_pandas(study: Study, report: Re
     assert f"over {len(law_sum):,} units of {law['trial_id'].nunique()} trials" in texts[-1]
 
 
-def test_the_table_of_rules_against_plain_pandas(study: Study, report: Report) -> None:
-    trials = study.trials[study.trials["status"] == "completed"]
-    units = study.final_units.merge(trials[["trial_id", "beta"]])
+def block_with(report: Report, column: str) -> TableBlock:
+    (block,) = [block for block in table_blocks(report) if column in block.frame]
+    return block
+
+
+GROUP = ["dataset", "architecture", "beta", "initialisation"]
+
+
+def test_the_table_of_rules_against_plain_pandas(tables: StudyTables, report: Report) -> None:
+    trials = tables.trials[tables.trials["status"] == "completed"]
+    units = tables.units.merge(trials[["trial_id", "beta"]])
+    worth = (units["beta"] * units["kl"]).clip(0.1)
     active = {
         "Var μ > 0.01": units["mean_variance"] > 0.01,
         "KL > 0.1 nats": units["kl"] > 0.1,
-        "gain > β·KL": units["reconstruction_gain"] > (units["beta"] * units["kl"]).clip(0.1),
+        "gain > β·KL": units["reconstruction_gain"] > worth,
     }
-    (block,) = [block for block in table_blocks(report) if "gain > β·KL" in block.frame]
-    checked = 0
-    for _, row in block.frame.iterrows():
-        group = trials
-        for name in ("dataset", "architecture", "beta", "initialisation"):
-            group = group[group[name] == row[name]]
-        widest = group[group["latent_dim"] == group["latent_dim"].max()]["trial_id"]
-        for heading, is_active in active.items():
-            counts = is_active.groupby(units["trial_id"]).sum()
-            low, high = (float(x) for x in re.findall(r"[\d.]+", row[heading])[1:])
-            # Not the estimator's plateau but its last latent_dim: near, and independent of it.
-            assert low - 1 <= counts[widest].mean() <= high + 1
-            checked += 1
-    assert checked == 3 * trials.groupby(["architecture", "initialisation", "beta"]).ngroups
+    plateaus = estimate_by_rule(trials, tables.units).set_index([*GROUP, "rule"])["plateau_from"]
+    shown = block_with(report, "gain > β·KL").frame.set_index(GROUP)
+    assert len(shown) == trials.groupby(GROUP).ngroups == 8
+    for rule, (heading, is_active) in zip(("variance", "kl", "gain"), active.items(), strict=True):
+        counts = trials["trial_id"].map(is_active.groupby(units["trial_id"]).sum())
+        for names, group in trials.groupby(GROUP):
+            plateau = counts[group.index[group["latent_dim"] >= plateaus[*names, rule]]]
+            printed, low, high = map(float, re.findall(r"[\d.]+", shown.loc[names, heading]))
+            assert printed == pytest.approx(plateau.mean(), abs=0.0501)
+            assert low <= printed <= high
+
+
+def test_the_law_by_group_against_plain_pandas(tables: StudyTables, report: Report) -> None:
+    trials = tables.trials[tables.trials["status"] == "completed"]
+    units = tables.units.merge(trials[["trial_id", *GROUP]])
+    units["law"] = units["posterior_variance"] + units["mean_variance"]
+    units["second"] = units["posterior_variance"] + units["second_moment"]
+    shown = block_with(report, "law_mean").frame.set_index(GROUP).sort_index()
+    groups = units.groupby(GROUP)
+    for sum_ in ("law", "second"):
+        np.testing.assert_allclose(shown[f"{sum_}_mean"], groups[sum_].mean())
+        np.testing.assert_allclose(shown[f"{sum_}_variance"], groups[sum_].var(ddof=0))
+    assert (shown["units"] == groups.size()).all()
+    assert (shown["trials"] == groups["trial_id"].nunique()).all()
+
+
+def test_the_failures_against_plain_pandas(tables: StudyTables, report: Report) -> None:
+    lost = tables.trials[tables.trials["status"].isin(["failed", "diverged"])]
+    why = block_with(report, "error").frame
+    assert why["trials"].sum() == len(lost) > 0
+    for row in why.itertuples():
+        same = lost[(lost["status"] == row.status) & (lost["error"] == row.error)]
+        assert row.trials == len(same)
+        assert row.example in set(same["trial_id"])
+    where = block_with(report, "lost").frame
+    assert where["lost"].sum() == len(lost)
+
+
+def test_the_paired_differences_against_plain_pandas(tables: StudyTables, report: Report) -> None:
+    trials = tables.trials[tables.trials["status"] == "completed"]
+    others = ["latent_dim", "seed", "beta", "architecture", "initialisation"]
+    effects = block_with(report, "pairs").frame.set_index(["hyperparameter", "reference", "value"])
+    for name, reference, value in (
+        ("architecture", "conv-16-32", "dense-256-32-24"),
+        ("initialisation", "glorot", "torch"),
+    ):
+        keys = [other for other in others if other != name]
+        left, right = (trials[trials[name] == x].set_index(keys) for x in (reference, value))
+        differences = (right["active_units"] - left["active_units"]).dropna().astype(float)
+        shown = effects.loc[(name, reference, value)]
+        assert shown["pairs"] == len(differences)
+        assert shown["difference"] == pytest.approx(differences.mean())
+        margin = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+        assert shown["high"] - shown["difference"] == pytest.approx(margin)
 
 
 def test_table_recipes_evaluate(report: Report, tables: StudyTables) -> None:
