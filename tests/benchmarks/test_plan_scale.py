@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,8 @@ def test_a_small_study_goes_through_all_phases(strategy: str, tmp_path: Path) ->
     measured = measure_one(200, strategy, 64, tmp_path)
     assert measured["packs"] == 4  # about 100 trials of each architecture, 64 at a time
     assert min(measured["phases"].values()) > 0
-    assert list(measured["memory"].values()) == sorted(measured["memory"].values())
+    for earlier, later in pairwise(measured["memory"].values()):
+        assert later > 0.99 * earlier  # a peak never falls; the kernel keeps it by the 100 kB
     trials, units, epochs = (
         pd.read_parquet(tmp_path / "scale-200" / table) for table in ("trials", "units", "epochs")
     )
