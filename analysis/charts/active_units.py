@@ -84,7 +84,8 @@ def _bands(estimates: pd.DataFrame) -> pd.DataFrame:
 def _draw(rows: pd.DataFrame) -> alt.FacetChart:
     chosen = alt.selection_point(fields=["setting"], bind="legend")
     latent_dim = alt.X("latent_dim:Q", title="latent_dim", axis=alt.Axis(tickMinStep=1))
-    colour = alt.Color("setting:N", title="setting (click to single out)")
+    legend = alt.Legend(symbolOpacity=1)  # not as pale as the bands
+    colour = alt.Color("setting:N", title="setting (click to single out)", legend=legend)
     seen = alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.12))
     counts = alt.Chart().transform_filter("datum.kind == 'count'")
     bands = alt.Chart().transform_filter("datum.kind == 'band'")
