@@ -4,6 +4,7 @@ import pandas as pd
 
 from analysis.charts.eigenvalues import eigenvalue_spectrum
 from analysis.data_dimension import cross_checks, linear_answers
+from analysis.groups import naturally
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.study_tables import StudyTables
 
@@ -23,16 +24,23 @@ def data_section(tables: StudyTables, estimates: pd.DataFrame) -> Section:
         return Section("data", title, (missing,))
     completed = tables.trials[tables.trials["status"] == "completed"]
     checks = cross_checks(completed, tables.datasets, None if completed.empty else estimates)
+    checks = checks.sort_values("dataset", key=naturally, kind="stable", ignore_index=True)
+    measures = checks[["method", "variant", "measures"]]
+    measures = measures.assign(variant=measures["variant"].where(checks["method"] != "VAE", ""))
     blocks: list[Block] = [
         TableBlock(
             "The dimension of each dataset by several methods. They measure different things, so "
-            "that they differ is no contradiction",
-            checks,
+            "that they differ is no contradiction.",
+            checks.drop(columns="measures").dropna(axis="columns", how="all"),
             _FORMATS,
             "from analysis import cross_checks, estimate_intrinsic_dimension\n"
             "completed = trials.query(\"status == 'completed'\")\n"
             "cross_checks(completed, datasets, estimate_intrinsic_dimension(completed))",
-        )
+        ),
+        TableBlock(
+            "What each method measures.",
+            measures.drop_duplicates(["method", "variant"]).sort_values(["method", "variant"]),
+        ),
     ]
     if (tables.datasets["quantity"] == "eigenvalue").any():
         blocks.append(

@@ -130,6 +130,7 @@ def _residuals(tables: StudyTables) -> list[Block]:
     for column, words in (
         ("beta", "β"),
         ("latent_dim", "latent_dim"),
+        ("active", "whether the unit is active"),
         ("kl", "the unit's KL"),
         ("epochs_trained", "epochs trained"),
     ):

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.intrinsic_dimension import estimate_by_rule
+from analysis.intrinsic_dimension import estimate_by_rule, estimate_intrinsic_dimension
 from analysis.report import Report, compose_report, picture, to_html, to_markdown
 from analysis.report.content import TableBlock
 from analysis.study_tables import StudyTables
 from study.loading import Study
 from study.reporting import study_tables
-from study.tables import EPOCHS, TRIALS, UNITS
+from study.tables import DATASETS, EPOCHS, TRIALS, UNITS
 from tests.analysis.report.reported import (
     evaluate,
     only,
@@ -193,6 +193,37 @@ def test_table_recipes_evaluate(report: Report, tables: StudyTables) -> None:
     for block in table_blocks(report):
         if block.recipe:
             assert len(evaluate(block.recipe, tables)) > 0
+
+
+def test_a_described_dataset_stands_beside_the_vaes_answer(tables: StudyTables) -> None:
+    eigenvalues = [3.0, 1.0, 0.5]
+    row = dict.fromkeys(DATASETS.names) | {
+        "dataset": "mnist",
+        "dataset_fingerprint": tables.trials["dataset_fingerprint"].iloc[0],
+        "train_images": 100,
+        "total_variance": sum(eigenvalues),
+    }
+    found = [row | {"quantity": "dimension", "method": "TwoNN", "variant": "linear fit"}]
+    found[0] |= {"value": 12.375, "sample_size": 90}
+    for component, value in enumerate(eigenvalues, start=1):
+        found.append(row | {"quantity": "eigenvalue", "component": component, "value": value})
+    described = replace(tables, datasets=pd.DataFrame(found, columns=DATASETS.names))
+    report = compose_report(described)
+    assert "eigenvalues" in report.figures()
+    block = next(block for block in table_blocks(report) if "several methods" in block.caption)
+    printed = dict(zip(block.frame["method"], block.cells(), strict=False))
+    assert "12.4" in printed["TwoNN"]
+    of_vae = block.frame[block.frame["method"] == "VAE"]
+    for beta in (0.5, 2.0):
+        (shown,) = of_vae.loc[of_vae["variant"].str.startswith(f"β = {beta:g},"), "value"]
+        trials = tables.trials.query(f"beta == {beta} and status == 'completed'")
+        estimates = estimate_intrinsic_dimension(trials)["estimate"]
+        assert shown == pytest.approx(estimates.median())
+    again = evaluate(block.recipe, described)
+    assert sorted(again["value"].dropna()) == sorted(block.frame["value"].dropna())
+    (meaning,) = [block for block in table_blocks(report) if "measures" in block.frame]
+    assert (meaning.frame["measures"] != "").all()
+    to_html(report)
 
 
 class Elements(HTMLParser):
