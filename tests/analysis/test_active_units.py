@@ -8,26 +8,7 @@ import pytest
 
 from analysis import active_units_table
 from study.tables import TRIALS
-
-CONSTANT = {
-    "dataset": "tiles",
-    "objective": "elbo",
-    "decoder": "bernoulli",
-    "decoder_variance": None,
-    "initialisation": "glorot",
-    "learning_rate": 1e-3,
-    "learning_rate_schedule": "cosine",
-    "batch_size": 128,
-    "epochs": 20,
-    "precision": "float32",
-    "status": "completed",
-}
-
-
-def trials_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The `trials` table with these rows; the columns that are not given are as in CONSTANT."""
-    filled = [dict.fromkeys(TRIALS.names) | CONSTANT | row for row in rows]
-    return pd.DataFrame(filled, columns=TRIALS.names)
+from tests.analysis.tables import trials_of
 
 
 def grid(**more: Any) -> list[dict[str, Any]]:
