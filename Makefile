@@ -1,5 +1,6 @@
 # make study      set up and run the quickstart study
 # make test       the tests that take minutes; make test-slow: the long ones
+# make test-cluster  a Ray cluster of simulated hosts; needs root, sshd, ip and rsync
 # make lint       ruff and mypy
 # make benchmark  an hour of measurements; BENCHMARK_OPTIONS=--quick for minutes
 # SPEC=… and STUDY_OPTIONS=… change what `make study` runs
@@ -16,16 +17,19 @@ export VAE_STUDY_DATA ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shar
 # One thread per process: tests and packs run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: study test test-slow lint benchmark clean
+.PHONY: study test test-slow test-cluster lint benchmark clean
 
 study: $(INSTALLED)
 	$(BIN)/vae-study run $(SPEC) $(STUDY_OPTIONS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/pytest -m "not slow and not cluster" -n auto --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow -n auto --dist loadfile --timeout 3000
+	$(BIN)/pytest -m "slow and not cluster" -n auto --dist loadfile --timeout 3000
+
+test-cluster: $(INSTALLED)
+	$(BIN)/pytest -m cluster --timeout 900
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

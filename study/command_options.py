@@ -1,4 +1,4 @@
-"""What the subcommands of `vae-study` share: options, and how tables reach the terminal."""
+"""What the subcommands of `vae-study` share: options, exit codes, how tables reach the terminal."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,18 @@ from typing import Any
 import click
 from rich.console import Console
 
-__all__ = ["Command", "data_option", "storage_option", "wide_console"]
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_FAILED_TRIALS",
+    "EXIT_INFRASTRUCTURE",
+    "EXIT_INTERRUPTED",
+    "Command",
+    "data_option",
+    "storage_option",
+    "wide_console",
+]
+
+EXIT_FAILED_TRIALS, EXIT_BAD_INPUT, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 Command = Callable[..., Any]
 

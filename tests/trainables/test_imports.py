@@ -15,7 +15,7 @@ FORBIDDEN = {
     "analysis": {"torch", "ray", "trainables"},
     "study": {"analysis"},
 }
-COMMANDS = ("command_line", "comparing", "data_commands", "report_command", "reporting")
+COMMANDS = ("comparing", "data_commands", "report_command", "reporting", "results_command")
 ALLOWED = {(f"study/{command}.py", "analysis") for command in COMMANDS}
 
 BLOCK = """

@@ -1,0 +1,83 @@
+"""`vae-study results`: the active units of a study, or its rows."""
+
+import sys
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from search_spaces import BadInput
+from study.command_options import storage_option
+from study.loading import load_study
+from study.storage import Folder
+
+__all__ = ["print_active_units", "results"]
+
+
+@click.command()
+@click.argument("study")
+@storage_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="`table` sums up; the others hold the rows.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(["trials", "units", "epochs"]),
+    default="trials",
+    show_default=True,
+    help="Which rows.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
+def results(study: str, storage: str, format_: str, table: str, output: Path | None) -> None:
+    """Show the active units of STUDY, or write its rows.
+
+    \b
+    vae-study results quickstart
+    vae-study results quickstart --format csv > trials.csv
+    vae-study results quickstart --table units --format parquet -o units.parquet
+    """
+    loaded = load_study(Folder.at(storage).child(study))
+    if format_ == "table":
+        print_active_units(loaded.trials)
+        return
+    rows: pd.DataFrame = getattr(loaded, table)
+    target = sys.stdout if output is None else output
+    try:
+        if format_ == "parquet":
+            if output is None:
+                raise BadInput("--output: parquet needs a file, e.g. -o trials.parquet")
+            rows.to_parquet(output, index=False)
+        elif format_ == "csv":
+            rows.to_csv(target, index=False)
+        else:
+            rows.to_json(target, orient="records", date_format="iso", double_precision=15)
+    except OSError as error:
+        if output is None:  # whoever read standard output has gone; click knows what to do
+            raise
+        raise BadInput(
+            f"--output: {output} cannot be written ({error.strerror or error})"
+        ) from None
+
+
+def print_active_units(trials: pd.DataFrame) -> None:
+    """Print the table of active units and the intrinsic dimensions to standard output."""
+    from analysis import active_units_table, describe_group
+    from analysis.intrinsic_dimension import describe_estimate, estimate_intrinsic_dimension
+
+    completed = trials[trials["status"] == "completed"]
+    others = trials.loc[trials["status"] != "completed", "status"].value_counts()
+    if completed.empty:
+        click.echo("no completed trials yet")
+    else:
+        click.echo("active units by latent_dim: mean over seeds (smallest-largest)\n")
+        click.echo(active_units_table(completed).to_string())
+        click.echo("\nintrinsic dimension")
+        for _, row in estimate_intrinsic_dimension(completed).iterrows():
+            click.echo(f"{describe_group(row)}: {describe_estimate(row)}")
+    for name, count in others.items():
+        click.echo(f"{count} {'trial' if count == 1 else 'trials'} {name}")
