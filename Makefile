@@ -29,7 +29,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/pytest -m "slow and not cluster" -n auto --dist loadfile --timeout 3000
 
 test-cluster: $(INSTALLED)
-	$(BIN)/pytest -m cluster --timeout 900
+	$(BIN)/pytest -m cluster tests/cluster --timeout 900
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
