@@ -9,24 +9,22 @@ from analysis.active_units import active_units_table
 from analysis.activity import active_counts, threshold_sensitivity
 from analysis.charts.active_units import active_units_chart
 from analysis.comparison import compare_trials
-from analysis.data_dimension import cross_checks, linear_answers, pca_dimension
+from analysis.data_dimension import cross_checks
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
 from analysis.final_units import final_units
-from analysis.groups import describe_group, group_columns
+from analysis.group_words import describe_group
+from analysis.groups import group_columns
+from analysis.importance import hyperparameter_importance
 from analysis.intrinsic_dimension import (
     describe_estimate,
     estimate_by_rule,
     estimate_intrinsic_dimension,
 )
-from analysis.sparsity_drivers import hyperparameter_importance, paired_effects
-from analysis.variance_law import (
-    law_by_group,
-    law_by_trial,
-    law_controls,
-    law_overall,
-    law_units,
-    residual_by,
-)
+from analysis.law_residuals import residual_by
+from analysis.law_units import law_units
+from analysis.paired_effects import paired_effects
+from analysis.probabilistic_pca import linear_answers, pca_dimension
+from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
 __all__ = [
     "active_counts",

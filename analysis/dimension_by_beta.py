@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from analysis.groups import ALWAYS, WHERE_VARIED
+from analysis.group_words import naturally
+from analysis.groups import ALWAYS, WHERE_VARIED, range_ends
 
 __all__ = ["beta_of_drops", "dimension_by_beta"]
 
@@ -32,15 +33,17 @@ def dimension_by_beta(estimates: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Sorted by setting and β: the setting's columns (the group's without beta; rule, if there),
-        beta, dimension, lower, upper (null unless saturated), at_least (null unless not
-        saturated: a bound), verdict, plateau_trials. Unstable groups and those with too few
-        trials say nothing and have no row.
+        beta (the middle of a range, whose ends beta_from and beta_to then follow), dimension,
+        lower, upper (null unless saturated), at_least (null unless not saturated: a bound),
+        verdict, plateau_trials. Unstable groups and those with too few trials say nothing and have
+        no row.
     """
     setting = _setting_columns(estimates)
     kept = estimates[estimates["verdict"].isin(["saturated", "not saturated"])]
-    kept = kept.rename(columns={"estimate": "dimension"}).sort_values([*setting, "beta"])
-    columns = [*setting, "beta", *CURVES, "at_least", "verdict", "plateau_trials"]
-    return kept[columns].reset_index(drop=True)
+    kept = kept.rename(columns={"estimate": "dimension"})
+    kept = kept.sort_values([*setting, "beta"], key=naturally, ignore_index=True)
+    beta = [name for name in ("beta", *range_ends("beta")) if name in kept]
+    return kept[[*setting, *beta, *CURVES, "at_least", "verdict", "plateau_trials"]]
 
 
 def beta_of_drops(estimates: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +56,9 @@ def beta_of_drops(estimates: pd.DataFrame) -> pd.DataFrame:
     How the dimension falls between two of those is not known, only that it falls. So the interval
     runs from the last β tried at which the estimate's 95% interval lies above n − ½ to the first
     at which it lies below (the ends of the intervals are made to fall in the same way): it is at
-    least as wide as the sweep's step.
+    least as wide as the sweep's step. Where groups are ranges of β, an estimate is a mean over its
+    range; the interval then begins at the lower end of the one and stops at the upper end of the
+    other.
 
     Args:
         estimates: What `estimate_intrinsic_dimension` returns, or `estimate_by_rule`.
@@ -70,7 +75,7 @@ def beta_of_drops(estimates: pd.DataFrame) -> pd.DataFrame:
     setting = _setting_columns(curves)
     columns = [*setting, "from_dimension", "to_dimension", "beta", "lower", "upper"]
     parts = [pd.DataFrame(columns=columns).astype(NUMBERS)]
-    for _, curve in curves.groupby(setting, dropna=False):
+    for _, curve in curves.groupby(setting, dropna=False, sort=False):
         saturated = curve[curve["verdict"] == "saturated"]
         if not saturated.empty:
             drops = _drops(saturated, curve[curve["verdict"] == "not saturated"])
@@ -79,13 +84,15 @@ def beta_of_drops(estimates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _setting_columns(estimates: pd.DataFrame) -> list[str]:
-    names = [name for name in (*ALWAYS, *WHERE_VARIED, "rule") if name != "beta"]
-    return [name for name in names if name in estimates.columns]
+    names = [*ALWAYS, *WHERE_VARIED, *range_ends("decoder_variance"), "rule"]
+    return [name for name in names if name in estimates.columns and name != "beta"]
 
 
 def _drops(saturated: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
     """Find the drops of one setting: of rows with an estimate, and of rows with a bound."""
     beta = saturated["beta"].to_numpy(float)
+    low, high = range_ends("beta") if "beta_from" in saturated else ("beta", "beta")
+    beta_from, beta_to = (saturated[end].to_numpy(float) for end in (low, high))
     weights = saturated["plateau_trials"].to_numpy(float)
     fitted = {
         name: isotonic_regression(
@@ -100,8 +107,8 @@ def _drops(saturated: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for n in range(first, last - 1, -1):
         level = n - 0.5
-        above = [*before.loc[before["at_least"] > level, "beta"], *beta[fitted["lower"] > level]]
-        below = beta[fitted["upper"] < level]
+        above = [*before.loc[before["at_least"] > level, low], *beta_from[fitted["lower"] > level]]
+        below = beta_to[fitted["upper"] < level]
         rows.append(
             {
                 "from_dimension": n,

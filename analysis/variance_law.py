@@ -1,19 +1,6 @@
-"""The variance law: mean σ² + Var μ = 1 for every unit of a converged VAE (equations 12, 13).
+"""The variance law by trial, by group and over all, and the controls that it is not predicted for.
 
-Two sums are taken of each unit, over the full training set:
-
-    law     mean_x[σ²(x)] + Var_x[μ(x)]     equation 13, which the paper's tables are about
-    second  mean_x[σ²(x)] + mean_x[μ²(x)]   equation 12, which is what is exactly stationary
-
-Why the second is exact: scale one unit's μ and σ by c and let the decoder undo it. The
-reconstruction stays as it is, and the KL's part that moves, ½ (c²·second - log c²), is least at
-c² = 1 / second. So at a stationary point second = 1 for every β > 0, active or not. The first sum
-is smaller by the square of the unit's mean. That goes to 0 as well, but slowly where β is small: on
-MNIST at β = 0.25, after 40 epochs, the means over 16 units were 0.984 and 1.118.
-
-The law is predicted where the objective has the KL's variance part (equation 14) with a weight
-above zero; other objectives are controls and never mixed in. All variances divide by N, as the
-paper's 0.00048 does. Completed trials only, each counted once, also where two studies hold it.
+The law and its two sums are explained in `analysis.law_units`.
 """
 
 import numpy as np
@@ -21,55 +8,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.final_units import final_units
-from analysis.groups import describe_group, group_columns, has_variance_part, with_group_values
+from analysis.groups import has_variance_part
+from analysis.law_units import units_with_sums, with_group_numbers
 
 __all__ = [
     "MEAN_TOLERANCE",
-    "SUMS",
     "UNIT_TOLERANCE",
     "expected_violation",
     "law_by_group",
     "law_by_trial",
     "law_controls",
     "law_overall",
-    "law_units",
-    "residual_by",
 ]
 
 MEAN_TOLERANCE, UNIT_TOLERANCE = 0.05, 0.08
 """How far a converged trial's second moments may be from 1: their mean, and the worst unit's."""
-
-SUMS = {"law": "mean σ² + Var μ", "second": "mean σ² + mean μ²"}
-_QUANTILES = {0.05: "q05", 0.25: "q25", 0.5: "median", 0.75: "q75", 0.95: "q95"}
-
-Codes = NDArray[np.intp]
-
-
-def law_units(trials: pd.DataFrame, units: pd.DataFrame, controls: bool = False) -> pd.DataFrame:
-    """Return the final units with both sums, for charts and for statistics of one's own.
-
-    Args:
-        trials: The `trials` table.
-        units: The `units` table, whole or final.
-        controls: Take the trials in which the law is not predicted, not those in which it is.
-
-    Returns:
-        One row per unit: unit, posterior_variance (mean σ²), mean_variance (Var μ), active,
-        kl (nats per image), law, second; trial_id, latent_dim and beta of its trial, and group, in
-        words.
-    """
-    chosen, groups = _completed(trials, controls)
-    rows = _sums(chosen, final_units(units), "active", "kl")
-    place = rows["place"].to_numpy()
-    words = pd.Series([describe_group(row) for _, row in groups.iterrows()], dtype="str")
-    labels, categories = pd.factorize(words)  # rounding may give two groups one name
-    group = chosen["group"].to_numpy()[place]
-    return rows.drop(columns=["place", "epoch", "second_moment"]).assign(
-        trial_id=chosen["trial_id"].to_numpy()[place],
-        latent_dim=chosen["latent_dim"].to_numpy()[place],
-        beta=chosen["beta"].to_numpy()[place],
-        group=pd.Categorical.from_codes(labels[group], categories),
-    )
 
 
 def law_by_trial(
@@ -107,7 +60,7 @@ def law_by_trial(
         unknown (the trial has not completed, or a statistic is missing).
     """
     distinct = trials.drop_duplicates("trial_id")
-    rows = _sums(distinct, final_units(units))
+    rows = units_with_sums(distinct, final_units(units))
     pooled = _pooled(rows, rows["place"].to_numpy(), len(distinct)).drop(columns="trials")
     pooled = pooled.join(_worst_units(rows)).set_axis(pd.Index(distinct["trial_id"]))
     found = pooled.loc[trials["trial_id"]].set_axis(trials.index)
@@ -132,12 +85,13 @@ def law_by_group(trials: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
         units: The `units` table, whole or final.
 
     Returns:
-        One row per group in which the law is predicted: the columns that `group_columns` names;
+        One row per group in which the law is predicted, in natural order: the columns that
+        `group_columns` names;
         trials and units, how many have been measured; law_mean, law_variance, second_mean and
         second_variance over all those units (not over the trials' means), divided by N.
     """
-    chosen, groups = _completed(trials, controls=False)
-    rows = _sums(chosen, final_units(units))
+    chosen, groups = with_group_numbers(trials, controls=False)
+    rows = units_with_sums(chosen, final_units(units))
     group = chosen["group"].to_numpy()[rows["place"]]
     return groups.join(_pooled(rows, group, len(groups)))
 
@@ -155,8 +109,8 @@ def law_overall(trials: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
         trials, units, law_mean, law_variance, second_mean and second_variance as in
         `law_by_group`; units is 0 and the means are null where there is nothing to measure.
     """
-    chosen, _ = _completed(trials, controls=False)
-    rows = _sums(chosen, final_units(units))
+    chosen, _ = with_group_numbers(trials, controls=False)
+    rows = units_with_sums(chosen, final_units(units))
     return _pooled(rows, np.zeros(len(rows), dtype=np.intp), 1)
 
 
@@ -172,8 +126,8 @@ def law_controls(trials: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
         posterior_variance and mean_variance, the means over the units of mean σ² and of Var μ,
         and expected, in words.
     """
-    chosen, groups = _completed(trials, controls=True)
-    rows = _sums(chosen, final_units(units))
+    chosen, groups = with_group_numbers(trials, controls=True)
+    rows = units_with_sums(chosen, final_units(units))
     group = chosen["group"].to_numpy()[rows["place"]]
     parts = rows.groupby(group)[["posterior_variance", "mean_variance"]].mean()
     settings = zip(groups["objective"], groups["beta"], strict=True)
@@ -196,67 +150,7 @@ def expected_violation(objective: str, beta: float) -> str:
     return "noise only harms, so σ² falls to 0, and nothing holds the scale of μ: any sum"
 
 
-def residual_by(
-    trials: pd.DataFrame, units: pd.DataFrame, column: str, bins: int = 20
-) -> pd.DataFrame:
-    """Summarise how far units are from the law, against a property of the unit or its trial.
-
-    Args:
-        trials: The `trials` table; completed trials in which the law is predicted count.
-        units: The `units` table, whole or final.
-        column: Of `units` (active, kl, ...) or of `trials` (beta, latent_dim, epochs_trained,
-            architecture, ...). With `epoch` every recorded epoch counts, else the final one.
-        bins: A number with more values than this is cut into so many bins of equal counts, or
-            fewer where values repeat. All else has a bin per value.
-
-    Returns:
-        Two rows per bin, one for each sum: by, the column; label, the bin in words; low, middle
-        (median) and high of its values, null where they are no numbers; sum, in words; units;
-        mean, sd (divided by N), q05, q25, median, q75 and q95 of the sum - 1. Units whose value is
-        null are left out.
-    """
-    chosen, _ = _completed(trials, controls=False)
-    of_unit = column in units.columns
-    recorded = units[units["split"] == "train"] if column == "epoch" else final_units(units)
-    rows = _sums(chosen, recorded, *([column] if of_unit else []))
-    if not of_unit:
-        rows[column] = chosen[column].to_numpy()[rows["place"]]
-    rows = rows[rows[column].notna()].infer_objects()
-    rows = rows.assign(bin=_bin_numbers(rows[column], bins))
-    described = _described(rows, column)
-    spreads = [described.assign(sum=SUMS[name]).join(_spread(rows, name)) for name in SUMS]
-    return pd.concat(spreads).sort_index(kind="stable").reset_index(drop=True)
-
-
-def _completed(trials: pd.DataFrame, controls: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Completed trials with or without the prediction, with their group's number; the groups."""
-    completed = trials[trials["status"] == "completed"].drop_duplicates("trial_id")
-    names = group_columns(completed)
-    if controls and "objective" not in names:
-        names.append("objective")
-    chosen = completed[has_variance_part(completed) != controls]
-    valued = with_group_values(chosen)[names]
-    number = valued.groupby(names, dropna=False).ngroup()
-    groups = valued.assign(number=number).drop_duplicates("number").set_index("number")
-    return chosen.assign(group=number), groups.sort_index().rename_axis(None)
-
-
-def _sums(trials: pd.DataFrame, recorded: pd.DataFrame, *further: str) -> pd.DataFrame:
-    """The units of these trials, each once, with both sums; `place` is the trial's row."""
-    place = pd.Index(trials["trial_id"]).get_indexer(pd.Index(recorded["trial_id"]))
-    statistics = ["posterior_variance", "mean_variance", "second_moment"]
-    names = dict.fromkeys(["epoch", "unit", *statistics, *further])
-    rows: pd.DataFrame = recorded.loc[place >= 0, list(names)]
-    rows = rows.assign(**rows[statistics].astype("float64"), place=place[place >= 0])
-    again = rows.duplicated(["place", "epoch", "unit"])
-    rows = rows[~again] if again.any() else rows  # a copy less, of millions of rows
-    return rows.assign(
-        law=rows["posterior_variance"] + rows["mean_variance"],
-        second=rows["posterior_variance"] + rows["second_moment"],
-    ).reset_index(drop=True)
-
-
-def _pooled(rows: pd.DataFrame, group: Codes, groups: int) -> pd.DataFrame:
+def _pooled(rows: pd.DataFrame, group: NDArray[np.intp], groups: int) -> pd.DataFrame:
     """Mean of both sums, and variance divided by N, over the units of each group from 0 on."""
     measured = rows["law"].notna().to_numpy()
     grouped = rows[measured].groupby(group[measured])
@@ -285,38 +179,3 @@ def _worst_units(rows: pd.DataFrame) -> pd.DataFrame:
             "missing": residual.isna().groupby(rows["place"]).sum(),
         }
     )
-
-
-def _bin_numbers(values: pd.Series, bins: int) -> Codes:
-    """Number each value's bin in ascending order: a bin per value, or quantiles of a number."""
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if not numeric or values.nunique() <= bins:
-        return pd.factorize(values, sort=True)[0]
-    edges = np.quantile(values, np.arange(1, bins) / bins)
-    return np.searchsorted(edges, values, side="right")
-
-
-def _described(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Each bin's values: what they are of, from, to and in the middle, and in words."""
-    values = rows.groupby("bin")[column]
-    low, high = values.min(), values.max()
-    if pd.api.types.is_bool_dtype(low) or not pd.api.types.is_numeric_dtype(low):
-        words = [{True: "active", False: "inactive"}.get(value, str(value)) for value in low]
-        low = middle = high = pd.Series(np.nan, low.index)
-    else:
-        middle = values.median()
-        words = [
-            f"{a:.3g}" if a == b else f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True)
-        ]
-    return pd.DataFrame(
-        {"by": column, "label": words, "low": low, "middle": middle, "high": high}, index=low.index
-    )
-
-
-def _spread(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """How the residuals of one sum spread in each bin."""
-    residual = (rows[name] - 1).groupby(rows["bin"])
-    numbers = {"units": residual.count(), "mean": residual.mean(), "sd": residual.std(ddof=0)}
-    at = np.array(list(_QUANTILES))
-    quantiles = residual.quantile(at).unstack().reindex(columns=at).rename(columns=_QUANTILES)
-    return pd.DataFrame(numbers).join(quantiles)

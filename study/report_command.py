@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from search_spaces import BadInput
+from study.cluster_options import cluster_options, find_study
 from study.command_options import storage_option
 from study.loading import load_study
-from study.storage import Folder
 
 __all__ = ["report"]
 
@@ -15,6 +15,7 @@ __all__ = ["report"]
 @click.command()
 @click.argument("study")
 @storage_option
+@cluster_options
 @click.option(
     "--format",
     "format_",
@@ -31,10 +32,19 @@ __all__ = ["report"]
     help="File to write, or folder for several charts "
     "[default: report.html in the study's folder; else STUDY.md, STUDY-figures or NAME here].",
 )
-def report(study: str, storage: str, format_: str, chart: str | None, output: Path | None) -> None:
+def report(
+    study: str,
+    storage: str,
+    address: str | None,
+    cluster: Path | None,
+    format_: str,
+    chart: str | None,
+    output: Path | None,
+) -> None:
     """Write the report of STUDY: the intrinsic dimension, the variance law, charts, every trial.
 
     The page needs no network and holds all it shows. A study that still runs is reported as it is.
+    With --cluster, tables that lie on a disk that only the cluster sees are copied first.
 
     \b
     vae-study report quickstart
@@ -44,7 +54,7 @@ def report(study: str, storage: str, format_: str, chart: str | None, output: Pa
     """
     if chart is not None and format_ not in ("png", "svg"):
         raise BadInput(f"--chart: {format_} holds all charts; give --format png or svg with it")
-    loaded = load_study(Folder.at(storage).child(study))
+    loaded = load_study(find_study(study, storage, address, cluster))
     from study.reporting import write_charts, write_markdown, write_report
 
     if format_ == "html":

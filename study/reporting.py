@@ -53,7 +53,7 @@ def write_report(study: Study, output: Path | None = None) -> str:
     page = to_html(compose_report(study_tables(study))).encode()
     if output is None:
         study.folder.write_whole(REPORT_FILE, page)
-        return study.folder.full(REPORT_FILE)
+        return str(study.folder.child(REPORT_FILE))
     _write(output, page)
     return str(output)
 

@@ -4,18 +4,19 @@ import altair as alt
 import pandas as pd
 
 from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, styled
-from analysis.groups import group_columns, naturally, setting_labels, with_group_values
+from analysis.group_words import beta_words, in_natural_order, naturally, setting_labels
+from analysis.groups import group_columns, with_group_values
 
 __all__ = ["MOST_BETAS", "active_units_chart"]
 
 MOST_BETAS = 6
 COLUMNS = 3
 
-_PANEL = ["dataset", "beta"]
+_PANEL = ["dataset", "beta", "in_words"]
 _TOOLTIP = [
     alt.Tooltip("setting:N"),
     alt.Tooltip("dataset:N"),
-    alt.Tooltip("beta:Q", title="β"),
+    alt.Tooltip("in_words:N", title="β"),
     alt.Tooltip("latent_dim:Q"),
     alt.Tooltip("mean:Q", title="mean active units", format=".2f"),
     alt.Tooltip("min:Q", title="fewest"),
@@ -31,8 +32,8 @@ def active_units_chart(
 
     Points are means over a setting's trials, bars span the fewest and the most; the dashed
     diagonal is where every unit is active. Bands are the intrinsic dimension's 95% intervals over
-    the latent dimensions it was taken from. Of more than six β, six that are spread over their
-    range are drawn.
+    the latent dimensions it was taken from. Of more than six β, or ranges of β, six that are spread
+    over all of them are drawn.
 
     Args:
         trials: The `trials` table; completed trials count.
@@ -49,13 +50,14 @@ def active_units_chart(
         .rename(columns={"size": "trials"})
         .sort_values([*groups, "latent_dim"], key=naturally)
     )
-    counts = counts.assign(setting=setting_labels(counts), kind="count")
-    rows = [counts[[*_PANEL, "setting", "kind", "latent_dim", "mean", "min", "max", "trials"]]]
+    counts = counts.assign(setting=setting_labels(counts), in_words=beta_words(counts))
+    counts = counts.assign(kind="count")
+    measured = ["kind", "latent_dim", "mean", "min", "max", "trials"]
+    rows = [counts[[*_PANEL, "setting", *measured]]]
     if estimates is not None:
         rows.append(_bands(estimates[estimates["beta"].isin(betas)]))
     points = pd.concat(rows, ignore_index=True)
-    panels = [f"{row.dataset}, β = {row.beta:g}" for row in points.itertuples()]
-    return _draw(points.assign(panel=pd.Series(panels, points.index, dtype="str")))
+    return _draw(points.assign(panel=points["dataset"] + ", " + points["in_words"]))
 
 
 def _spread_out(betas: "pd.Series[float]") -> list[float]:
@@ -67,6 +69,7 @@ def _spread_out(betas: "pd.Series[float]") -> list[float]:
 
 def _bands(estimates: pd.DataFrame) -> pd.DataFrame:
     known = estimates[estimates["estimate"].notna()]
+    known = known.assign(in_words=beta_words(known))
     return pd.DataFrame(
         {
             **{name: known[name] for name in _PANEL},
@@ -85,12 +88,14 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
     chosen = alt.selection_point(fields=["setting"], bind="legend")
     latent_dim = alt.X("latent_dim:Q", title="latent_dim", axis=alt.Axis(tickMinStep=1))
     legend = alt.Legend(symbolOpacity=1)  # not as pale as the bands
-    colour = alt.Color("setting:N", title="setting (click to single out)", legend=legend)
+    settings = in_natural_order(rows["setting"])
+    colour = alt.Color(
+        "setting:N", title="setting (click to single out)", legend=legend, sort=settings
+    )
     seen = alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.12))
     counts = alt.Chart().transform_filter("datum.kind == 'count'")
     bands = alt.Chart().transform_filter("datum.kind == 'band'")
-    panel = alt.layer(
-        counts.mark_line(color="#888888", strokeDash=[4, 4]).encode(latent_dim, y="latent_dim:Q"),
+    shown_bands = [
         bands.mark_rect(opacity=0.25).encode(
             latent_dim,
             x2="to:Q",
@@ -103,7 +108,13 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
                 alt.Tooltip("min:Q", title="95% from", format=".2f"),
                 alt.Tooltip("max:Q", title="95% to", format=".2f"),
             ],
-        ),
+        )
+    ]
+    if not (rows["kind"] == "band").any():  # an empty layer has no extent, and Vega warns
+        shown_bands = []
+    panel = alt.layer(
+        counts.mark_line(color="#888888", strokeDash=[4, 4]).encode(latent_dim, y="latent_dim:Q"),
+        *shown_bands,
         counts.mark_rule(strokeWidth=2).encode(
             latent_dim, y="min:Q", y2="max:Q", color=colour, opacity=seen
         ),
@@ -115,7 +126,7 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
             latent_dim,
             y="mean:Q",
             color=colour,
-            shape=alt.Shape("setting:N", legend=None),
+            shape=alt.Shape("setting:N", legend=None, sort=settings),
             opacity=seen,
             tooltip=_TOOLTIP,
         )
@@ -123,8 +134,11 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
         data=rows,
     )
     panel = panel.properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    by_beta = rows.sort_values(["dataset", "beta"], key=naturally)
     if rows["beta"].nunique() > 1 < rows["dataset"].nunique():
-        row = alt.Row("dataset:N", title=None, sort=list(rows["dataset"].unique()))
-        return styled(panel.facet(column=alt.Column("beta:N", title="β"), row=row))
-    title = alt.Facet("panel:N", title=None, sort=list(rows["panel"].unique()))
+        betas = list(rows.sort_values("beta")["in_words"].unique())
+        column = alt.Column("in_words:N", title=None, sort=betas)
+        row = alt.Row("dataset:N", title=None, sort=list(by_beta["dataset"].unique()))
+        return styled(panel.facet(column=column, row=row))
+    title = alt.Facet("panel:N", title=None, sort=list(by_beta["panel"].unique()))
     return styled(panel.facet(title, columns=COLUMNS))

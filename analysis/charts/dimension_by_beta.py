@@ -4,7 +4,8 @@ import altair as alt
 import pandas as pd
 
 from analysis.charts.style import styled
-from analysis.groups import setting_labels
+from analysis.group_words import beta_words, in_natural_order, setting_labels
+from analysis.groups import range_ends
 
 __all__ = ["dimension_by_beta_chart"]
 
@@ -12,17 +13,21 @@ __all__ = ["dimension_by_beta_chart"]
 def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
     """Draw the dimension with its interval against β, a line per setting, a panel per dataset.
 
+    Where groups are ranges of β, points are at their middles and horizontal rules span them.
+
     Args:
         curve: What `dimension_by_beta` returns.
     """
-    rows = curve.assign(setting=setting_labels(curve))
+    rows = curve.assign(setting=setting_labels(curve), in_words=beta_words(curve))
     beta = alt.X("beta:Q", title="β").scale(type="log", nice=False, padding=12)
     if (rows["beta"] <= 0).any():  # a logarithm has no place for β = 0
         beta = alt.X("beta:Q", title="β")
-    colour = alt.Color("setting:N", title="setting")
+    settings = in_natural_order(rows["setting"])
+    legend = alt.Legend(symbolOpacity=1)
+    colour = alt.Color("setting:N", title="setting", sort=settings, legend=legend)
     tooltip = [
         alt.Tooltip("setting:N"),
-        alt.Tooltip("beta:Q", title="β"),
+        alt.Tooltip("in_words:N", title="β"),
         alt.Tooltip("dimension:Q", title="intrinsic dimension", format=".2f"),
         alt.Tooltip("lower:Q", title="95% from", format=".2f"),
         alt.Tooltip("upper:Q", title="95% to", format=".2f"),
@@ -30,23 +35,31 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
         alt.Tooltip("verdict:N"),
     ]
     base = alt.Chart()
-    panel = alt.layer(
+    dimension = alt.Y("dimension:Q", title="intrinsic dimension")
+    at_least = alt.Y("at_least:Q", title="intrinsic dimension")
+    shape = alt.Shape("setting:N", legend=None, sort=settings)
+    layers = [
+        base.mark_line().encode(beta, dimension, color=colour),
         base.mark_rule(strokeWidth=2).encode(beta, y="lower:Q", y2="upper:Q", color=colour),
-        base.mark_line().encode(
-            beta, alt.Y("dimension:Q", title="intrinsic dimension"), color=colour
-        ),
         base.mark_point(filled=True, size=55).encode(
-            beta,
-            y="dimension:Q",
-            color=colour,
-            shape=alt.Shape("setting:N", legend=None),
-            tooltip=tooltip,
+            beta, dimension, color=colour, shape=shape, tooltip=tooltip
         ),
+    ]
+    bounds = [
         base.mark_point(shape="triangle-up", size=70).encode(
-            beta, y="at_least:Q", color=colour, tooltip=tooltip
-        ),
-        data=rows,
-    )
-    return styled(
-        panel.properties(width=380, height=260).facet(alt.Facet("dataset:N", title=None), columns=2)
-    )
+            beta, at_least, color=colour, tooltip=tooltip
+        )
+    ]
+    low, high = range_ends("beta")
+    if low in rows:
+        span = base.mark_rule().encode(x=f"{low}:Q", x2=f"{high}:Q", color=colour)
+        layers.append(span.encode(dimension))
+        bounds.append(span.encode(at_least))
+    # A layer without a number has no extent for its scales, and Vega warns.
+    if rows["dimension"].isna().all():
+        layers = []
+    if rows["at_least"].notna().any():
+        layers += bounds
+    panel = alt.LayerChart(layer=layers, data=rows, width=380, height=260)
+    datasets = in_natural_order(rows["dataset"])
+    return styled(panel.facet(alt.Facet("dataset:N", title=None, sort=datasets), columns=2))

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts.style import styled
+from analysis.group_words import in_natural_order
 
 __all__ = ["MOST_THRESHOLDS", "eigenvalue_spectrum"]
 
@@ -33,6 +34,7 @@ def eigenvalue_spectrum(
         answers: What `analysis.data_dimension.linear_answers` says, for the thresholds.
     """
     points = _spectra(datasets)
+    order = in_natural_order(points["dataset"])
     rules = _thresholds(answers)
     spectra = alt.Chart(points)
     thresholds = alt.Chart(rules).encode(
@@ -42,16 +44,19 @@ def eigenvalue_spectrum(
             alt.Tooltip("rule:N", title="settings"),
         ],
     )
-    drawn = [
+    lines = [
         thresholds.mark_rule(color="#555555", strokeDash=[5, 4]),
         thresholds.mark_text(align="right", dx=-4, dy=-6, color="#555555").encode(
             x=alt.value("width"), text="label:N"
         ),
+    ]
+    drawn = [
+        *(lines if len(rules) else []),
         spectra.mark_line(strokeWidth=1, point={"filled": True, "size": 28}).encode(
             alt.X("component:Q", title="component, from the largest").scale(type="log", nice=False),
             alt.Y("eigenvalue:Q", title="eigenvalue of the covariance").scale(type="log"),
-            alt.Color("dataset:N"),
-            alt.Shape("dataset:N", legend=None),
+            alt.Color("dataset:N", sort=order),
+            alt.Shape("dataset:N", legend=None, sort=order),
             tooltip=[
                 alt.Tooltip("dataset:N"),
                 alt.Tooltip("component:Q"),

@@ -4,7 +4,8 @@ import altair as alt
 import pandas as pd
 
 from analysis.charts.style import styled
-from analysis.groups import group_columns, setting_labels, with_group_values
+from analysis.group_words import in_natural_order, setting_labels
+from analysis.groups import group_columns, with_group_values
 
 __all__ = ["rate_distortion_chart"]
 
@@ -18,8 +19,8 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
     Args:
         trials: The `trials` table, or those of its rows that are to be drawn.
     """
-    completed = with_group_values(trials[trials["status"] == "completed"])
-    labels = setting_labels(completed[group_columns(completed)])
+    completed = trials[trials["status"] == "completed"]
+    labels = setting_labels(with_group_values(completed)[group_columns(completed)])
     rows = completed.assign(setting=labels)[
         [
             "trial_id",
@@ -43,7 +44,7 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
             ).scale(zero=False, nice=True),
             alt.Y("test_kl:Q", title="KL (nats per image)").scale(zero=False),
             alt.Color("active_units:Q", title="active units").scale(scheme="viridis"),
-            alt.Shape("setting:N", title="setting"),
+            alt.Shape("setting:N", title="setting", sort=in_natural_order(labels)),
             tooltip=[
                 alt.Tooltip("setting:N"),
                 alt.Tooltip("beta:Q", title="β"),
@@ -59,6 +60,6 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
         .properties(width=420, height=280)
     )
     panels: alt.FacetChart = points.facet(
-        alt.Facet("dataset:N", title=None), columns=2
+        alt.Facet("dataset:N", title=None, sort=in_natural_order(rows["dataset"])), columns=2
     ).resolve_scale(x="independent", y="independent")
     return styled(panels)

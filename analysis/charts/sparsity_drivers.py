@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 from analysis.charts.style import ACTIVE, INACTIVE, PALETTE, styled
-from analysis.sparsity_drivers import SEEDS
+from analysis.design_points import SEEDS
 
 __all__ = ["importance_chart", "paired_effects_chart"]
 
@@ -60,16 +60,16 @@ def importance_chart(importance: pd.DataFrame, target: str = "active units") -> 
     line = at_floor.mark_rule(strokeDash=[4, 3], color=ACTIVE, strokeWidth=1.5)
     name = at_floor.mark_text(align="left", dx=4, baseline="bottom", color=ACTIVE, y=-3)
     name = name.encode(text=alt.value("noise: the seed's share"))
-    layers = alt.LayerChart(layer=[bars, intervals, line, name])
+    layers = alt.LayerChart(layer=[bars, intervals, *([line, name] if len(floor) else [])])
     return styled(layers.properties(width=420, height=alt.Step(ROW_HEIGHT)))
 
 
-def paired_effects_chart(effects: pd.DataFrame) -> alt.FacetChart:
+def paired_effects_chart(effects: pd.DataFrame) -> alt.LayerChart:
     """Draw the difference in active units between the two values of each comparison.
 
     Dots are mean differences, rules their 95% intervals; a difference whose interval holds zero is
-    hollow. There is a panel per hyperparameter, with its comparisons in the table's order. Of more
-    than `MOST_EFFECTS` comparisons, those with the largest differences are drawn.
+    hollow. Comparisons of one hyperparameter are together, in the table's order. Of more than
+    `MOST_EFFECTS` comparisons, those with the largest differences are drawn.
 
     Args:
         effects: As `paired_effects` returns it.
@@ -77,19 +77,21 @@ def paired_effects_chart(effects: pd.DataFrame) -> alt.FacetChart:
     known = effects[effects["pairs"] > 0]
     largest = known["difference"].abs().nlargest(MOST_EFFECTS).index
     known = known[known.index.isin(largest)]
+    values = known["value"].astype("str") + " against " + known["reference"].astype("str")
     known = known.assign(
-        comparison=known["value"].astype("str") + " against " + known["reference"].astype("str"),
+        comparison=known["hyperparameter"].astype("str") + ": " + values,
         shown=known["verdict"].isin(["more units", "fewer units"]).map({True: SHOWN, False: OPEN}),
     )
-    place = alt.Y("comparison:N", title=None, sort=list(known["comparison"]))
-    place = place.axis(labelLimit=320)
+    first = {name: place for place, name in enumerate(known["hyperparameter"].unique())}
+    together = known.sort_values("hyperparameter", key=lambda x: x.map(first), kind="stable")
+    place = alt.Y("comparison:N", title=None, sort=list(together["comparison"]))
+    place = place.axis(labelLimit=400)
     difference = (
         alt.X("difference:Q", title="difference in active units: mean over the pairs, 95% interval")
         .scale(nice=False, padding=12)
         .axis(tickCount=8)
     )
     tooltip = [
-        alt.Tooltip("hyperparameter:N"),
         alt.Tooltip("comparison:N"),
         alt.Tooltip("difference:Q", format="+.2f"),
         alt.Tooltip("low:Q", title="95% interval from", format="+.2f"),
@@ -97,8 +99,8 @@ def paired_effects_chart(effects: pd.DataFrame) -> alt.FacetChart:
         alt.Tooltip("pairs:Q"),
         alt.Tooltip("verdict:N"),
     ]
-    base = alt.Chart()
-    panel = alt.layer(
+    base = alt.Chart(known)
+    layers = [
         base.mark_rule(color="#666666", strokeDash=[4, 3]).encode(x=alt.datum(0)),
         base.mark_rule(strokeWidth=2, color=PALETTE[0]).encode(
             alt.X("low:Q"), alt.X2("high:Q"), place
@@ -111,12 +113,6 @@ def paired_effects_chart(effects: pd.DataFrame) -> alt.FacetChart:
             .legend(orient="bottom", symbolStrokeColor=PALETTE[0]),
             tooltip=tooltip,
         ),
-        data=known,
-    ).properties(width=420, height=alt.Step(ROW_HEIGHT))
-    panels: alt.FacetChart = panel.facet(
-        row=alt.Row(
-            "hyperparameter:N", title=None, sort=list(known["hyperparameter"].unique())
-        ).header(labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelPadding=2),
-        spacing=12,
-    ).resolve_scale(y="independent")
-    return styled(panels)
+    ]
+    chart = alt.LayerChart(layer=layers, width=420, height=alt.Step(ROW_HEIGHT))
+    return styled(chart)

@@ -6,6 +6,7 @@ import altair as alt
 import pandas as pd
 
 from analysis.charts.style import styled
+from analysis.group_words import beta_words, in_natural_order
 
 __all__ = ["thresholds_chart"]
 
@@ -24,10 +25,15 @@ def thresholds_chart(sensitivity: pd.DataFrame, in_use: Mapping[str, float]) -> 
         sensitivity: What `sensitivity_at_plateau` returns, with `setting`, the group in words.
         in_use: The threshold of each rule that the counts of the study were taken with.
     """
+    rows = sensitivity.assign(in_words=beta_words(sensitivity))
+    orders = {
+        "in_words": list(rows.sort_values("beta")["in_words"].unique()),
+        "setting": in_natural_order(rows["setting"]),
+    }
     panels = [
-        _panel(sensitivity[sensitivity["rule"] == rule], title, in_use.get(rule))
+        _panel(rows[rows["rule"] == rule], title, in_use.get(rule), orders)
         for rule, title in _TITLES.items()
-        if (sensitivity["rule"] == rule).any()
+        if (rows["rule"] == rule).any()
     ]
     chart: alt.HConcatChart = alt.hconcat(*panels).resolve_legend(
         color="shared", strokeDash="shared"
@@ -35,27 +41,32 @@ def thresholds_chart(sensitivity: pd.DataFrame, in_use: Mapping[str, float]) -> 
     return styled(chart)
 
 
-def _panel(rows: pd.DataFrame, title: str, in_use: float | None) -> alt.LayerChart:
-    lines = (
-        alt.Chart(rows)
-        .mark_line(point=alt.OverlayMarkDef(size=18))
-        .encode(
-            alt.X("threshold:Q", title=title).scale(type="log"),
-            alt.Y("active_units:Q", title="active units on the plateau"),
-            alt.Color("beta:O", title="β").scale(scheme="viridis"),
-            alt.StrokeDash("setting:N", title="setting"),
-            detail="dataset:N",
-            tooltip=[
-                "setting:N",
-                "dataset:N",
-                alt.Tooltip("beta:Q", title="β"),
-                "threshold:Q",
-                alt.Tooltip("active_units:Q", title="active units", format=".2f"),
-                "trials:Q",
-            ],
-        )
+def _panel(
+    rows: pd.DataFrame, title: str, in_use: float | None, orders: Mapping[str, list[str]]
+) -> alt.LayerChart:
+    base = alt.Chart(rows).encode(
+        alt.X("threshold:Q", title=title).scale(type="log"),
+        alt.Y("active_units:Q", title="active units on the plateau"),
+        alt.Color(
+            "in_words:O", sort=orders["in_words"], legend=alt.Legend(title=None, orient="top")
+        ).scale(scheme="viridis"),
+        tooltip=[
+            "setting:N",
+            "dataset:N",
+            alt.Tooltip("in_words:N", title="β"),
+            "threshold:Q",
+            alt.Tooltip("active_units:Q", title="active units", format=".2f"),
+            "trials:Q",
+        ],
     )
-    layers: list[alt.Chart] = [lines]
+    settings = alt.Legend(
+        title="setting", orient="bottom", columns=2, symbolType="stroke", symbolSize=400
+    )
+    dash = alt.StrokeDash("setting:N", sort=orders["setting"], legend=settings)
+    layers = [
+        base.mark_line().encode(dash, detail="dataset:N"),
+        base.mark_circle(size=18, opacity=1),
+    ]
     if in_use is not None:
         rule = alt.Chart(pd.DataFrame({"threshold": [in_use]}))
         layers.append(rule.mark_rule(strokeDash=[5, 4]).encode(alt.X("threshold:Q", title=title)))

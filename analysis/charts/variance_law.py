@@ -23,8 +23,7 @@ _AXES = {
     "reconstruction_gain": "reconstruction gain of the unit (nats per image)",
     "active": "unit",
 }
-_SCALES: Final[dict[str, Literal["linear", "log", "sqrt"]]] = {
-    "beta": "log",
+_SCALES: Final[dict[str, Literal["linear", "sqrt"]]] = {
     "kl": "sqrt",
     "reconstruction_gain": "sqrt",
 }
@@ -161,6 +160,8 @@ def law_residual_chart(summary: pd.DataFrame) -> alt.FacetChart:
     by = str(summary["by"].iloc[0]) if len(summary) else ""
     title = _AXES.get(by, by.replace("_", " "))
     scale = alt.Scale(type=_SCALES.get(by, "linear"), zero=False)
+    if by == "beta":
+        scale = alt.Scale(type="log")  # has no zero, and Vega-Lite warns where told so
     axis = alt.Axis(labelAngle=0, tickMinStep=1 if by in _WHOLE else 0)
     if by == "beta" and summary["middle"].nunique() <= _MOST_TICKS:
         axis.values = sorted(summary["middle"].unique())  # else a log axis is labelled 0.3 0.4 0.5

@@ -2,19 +2,27 @@
 
 import pandas as pd
 
-from analysis.groups import ALWAYS, WHERE_VARIED, describe_group
-from analysis.intrinsic_dimension import describe_estimate
+from analysis.group_words import describe_group
+from analysis.groups import ALWAYS, ANY, WHERE_VARIED, range_ends
+from analysis.intrinsic_dimension import VERDICTS, describe_estimate
 from analysis.report.content import Statement
+from analysis.report.grouping import grouping_statements
 from analysis.report.law_section import law_statements
 from analysis.study_tables import StudyTables
 
-__all__ = ["answer", "estimate_statement", "group_query", "progress_statement"]
+__all__ = ["answer", "estimate_statement", "progress_statement", "trials_query"]
 
 MOST_GROUPS = 8
+ESTIMATES = (
+    "from analysis import estimate_intrinsic_dimension\n"
+    "estimates = estimate_intrinsic_dimension(trials.query(\"status == 'completed'\"))"
+)
 
 
 def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
     """Say what came out: progress, a line per group (eight at most), and the law in one line.
+
+    Of more than eight groups, those without a number are counted and not listed, unless all are.
 
     Args:
         tables: The study's tables.
@@ -23,21 +31,35 @@ def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
     statements = [progress_statement(tables)]
     if estimates.empty:
         return statements
-    known_first = estimates.assign(known=estimates["estimate"].isna()).sort_values(
-        "known", kind="stable"
-    )
-    shown = known_first.head(MOST_GROUPS).sort_index()
+    statements += grouping_statements(tables.trials[tables.trials["status"] == "completed"])
+    shown = _most_telling(estimates)
     statements += [estimate_statement(row) for _, row in shown.iterrows()]
-    if len(estimates) > MOST_GROUPS:
-        statements.append(
-            Statement(
-                "{:,} further groups are in the table below.",
-                (len(estimates) - MOST_GROUPS,),
-                "from analysis import estimate_intrinsic_dimension\n"
-                f"len(estimate_intrinsic_dimension(trials)) - {MOST_GROUPS}",
-            )
-        )
+    if len(estimates) > len(shown):
+        statements.append(_further_statement(estimates, shown))
     return [*statements, law_statements(tables)[0]]
+
+
+def _most_telling(estimates: pd.DataFrame) -> pd.DataFrame:
+    """The groups to name: those with the best verdicts, in the order of the estimates."""
+    if len(estimates) <= MOST_GROUPS:
+        return estimates
+    rank = estimates["verdict"].map({verdict: place for place, verdict in enumerate(VERDICTS)})
+    some = estimates[rank < len(VERDICTS) - 1]
+    best = rank[some.index].sort_values(kind="stable").index[:MOST_GROUPS]
+    return estimates.loc[best].sort_index() if len(some) else estimates.head(MOST_GROUPS)
+
+
+def _further_statement(estimates: pd.DataFrame, shown: pd.DataFrame) -> Statement:
+    """Say how many groups are not named, and how many of all have too few trials to say a thing."""
+    few = int((estimates["verdict"] == "too few trials").sum())
+    return Statement(
+        "{:,} further groups are in the table below; {:,} of all {:,} have too few trials.",
+        (len(estimates) - len(shown), few, len(estimates)),
+        f"{ESTIMATES}\n"
+        f"len(estimates) - {len(shown)}, (estimates['verdict'] == 'too few trials').sum(), "
+        "len(estimates)",
+        warns=few > 0,
+    )
 
 
 def progress_statement(tables: StudyTables) -> Statement:
@@ -68,7 +90,7 @@ def progress_statement(tables: StudyTables) -> Statement:
 def estimate_statement(row: pd.Series) -> Statement:
     """Say one group's intrinsic dimension, or why there is none."""
     text = f"{describe_group(row)}: {describe_estimate(row)}."
-    lines = [f"group = trials.query({group_query(row)!r})"]
+    lines = [f"group = trials.query({trials_query(row)!r})"]
     names: list[str] = []
     if row["verdict"] == "saturated":
         lines.append(f'plateau = group.query("latent_dim >= {row["plateau_from"]}")')
@@ -88,20 +110,38 @@ def estimate_statement(row: pd.Series) -> Statement:
         values = 'len(group), group["latent_dim"].nunique()'
         numbers = (int(row["trials"]), int(row["latent_dims"]))
     if "row[" in values:
-        lines.insert(0, "from analysis import estimate_intrinsic_dimension")
-        lines.append("row = estimate_intrinsic_dimension(group).iloc[0]")
+        lines += [ESTIMATES, f"row = estimates.query({_query(row)!r}).iloc[0]"]
     escaped = text.replace("{", "{{").replace("}", "}}")
     warns = row["verdict"] != "saturated"
     return Statement(escaped, numbers, "\n".join([*lines, values]), warns=warns)
 
 
-def group_query(row: pd.Series) -> str:
-    """Return the pandas query that chooses a group's completed trials."""
+def trials_query(row: pd.Series) -> str:
+    """Return the pandas query that chooses a group's completed trials.
+
+    Args:
+        row: Of a table with the columns that `group_columns` names.
+    """
     words = ["status == 'completed'"]
     for name in row.index.intersection([*ALWAYS, *WHERE_VARIED], sort=False):
-        if pd.isna(row[name]):
-            words.append(f"{name}.isna()")
-        else:
-            value = row[name]
-            words.append(f"{name} == {value!r}" if isinstance(value, str) else f"{name} == {value}")
+        low, high = range_ends(name)
+        if low in row.index and row[low] < row[high]:
+            words.append(f"{row[low]} <= {name} < {row[high]}")
+        elif name == "architecture" and row[name].startswith(ANY):
+            words.append(f"family == {row[name].removeprefix(ANY)!r}")
+        elif not pd.isna(row[name]):  # else another column, the decoder, tells why it is null
+            words.append(_equals(row, name))
     return " and ".join(words)
+
+
+def _query(row: pd.Series) -> str:
+    """Return the pandas query that chooses a group's row among the estimates."""
+    names = [name for column in (*ALWAYS, *WHERE_VARIED) for name in (column, *range_ends(column))]
+    return " and ".join(_equals(row, name) for name in names if name in row.index)
+
+
+def _equals(row: pd.Series, name: str) -> str:
+    value = row[name]
+    if pd.isna(value):
+        return f"{name}.isna()"
+    return f"{name} == {value!r}" if isinstance(value, str) else f"{name} == {value}"

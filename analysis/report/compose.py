@@ -1,6 +1,5 @@
 """From the tables of a study to its report: the answer first, then the evidence."""
 
-from analysis.groups import group_columns, naturally
 from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from analysis.report.answer import answer
 from analysis.report.content import Report
@@ -24,7 +23,6 @@ def compose_report(tables: StudyTables) -> Report:
     """
     completed = tables.trials[tables.trials["status"] == "completed"]
     estimates = estimate_intrinsic_dimension(completed)
-    estimates = estimates.sort_values(group_columns(completed), key=naturally, ignore_index=True)
     sections = [
         dimension_section(tables, estimates),
         law_section(tables),

@@ -1,5 +1,6 @@
 """What a report holds, before it is HTML or Markdown: sections of statements, figures, tables."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -39,7 +40,7 @@ class Statement:
 
 def heading(column: str) -> str:
     """Return a column's name as a table shows it."""
-    return "β" if column == "beta" else column.replace("_", " ")
+    return re.sub("^beta(?=_|$)", "β", column).replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from analysis.charts.eigenvalues import eigenvalue_spectrum
-from analysis.data_dimension import cross_checks, linear_answers
-from analysis.groups import naturally
+from analysis.data_dimension import cross_checks
+from analysis.probabilistic_pca import linear_answers
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.study_tables import StudyTables
 
@@ -24,7 +24,6 @@ def data_section(tables: StudyTables, estimates: pd.DataFrame) -> Section:
         return Section("data", title, (missing,))
     completed = tables.trials[tables.trials["status"] == "completed"]
     checks = cross_checks(completed, tables.datasets, None if completed.empty else estimates)
-    checks = checks.sort_values("dataset", key=naturally, kind="stable", ignore_index=True)
     measures = checks[["method", "variant", "measures"]]
     measures = measures.assign(variant=measures["variant"].where(checks["method"] != "VAE", ""))
     blocks: list[Block] = [

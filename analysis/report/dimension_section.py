@@ -7,9 +7,11 @@ from analysis.charts.active_units import MOST_BETAS, active_units_chart
 from analysis.charts.dimension_by_beta import dimension_by_beta_chart
 from analysis.charts.thresholds import thresholds_chart
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
-from analysis.groups import group_columns, naturally, setting_labels
+from analysis.group_words import naturally, setting_labels
+from analysis.groups import group_columns, scattered_columns
 from analysis.intrinsic_dimension import estimate_by_rule
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
+from analysis.report.grouping import FORMATS, shown_groups
 from analysis.study_tables import StudyTables
 
 __all__ = ["dimension_section"]
@@ -36,11 +38,12 @@ def dimension_section(tables: StudyTables, estimates: pd.DataFrame) -> Section:
 
 
 def _curves(completed: pd.DataFrame, estimates: pd.DataFrame) -> Figure:
-    betas = completed["beta"].nunique()
-    most = f" Of {betas} β, {MOST_BETAS} are drawn." if betas > MOST_BETAS else ""
+    betas, what = estimates["beta"].nunique(), "ranges of β" if "beta_from" in estimates else "β"
+    most = f" Of {betas} {what}, {MOST_BETAS} are drawn." if betas > MOST_BETAS else ""
+    differ = "in seeds and in what groups mix" if scattered_columns(completed) else "in seeds only"
     return Figure(
         "active-units",
-        "Active units against latent_dim. Points are means over trials that differ in seeds only, "
+        f"Active units against latent_dim. Points are means over trials that differ {differ}, "
         "bars span the fewest and the most; on the dashed diagonal every unit is active. Where "
         "the count stops growing it has reached the intrinsic dimension: the bands are its 95% "
         f"intervals, over the latent dimensions that they were taken from.{most}",
@@ -67,8 +70,8 @@ def _by_rule(tables: StudyTables, completed: pd.DataFrame) -> list[Block]:
         f"{many}. The last is the paper's section VI: a unit pays for itself; where the objective "
         "lacks the KL's variance part, only that means anything, relative to the trial's whole "
         f"gain. Gains up to {LEAST_GAIN:g} nats, which is chance, do not count.",
-        wide.head(MOST_GROUPS),
-        {"beta": "{:g}", "learning_rate": "{:g}", "decoder_variance": "{:g}"},
+        shown_groups(wide.head(MOST_GROUPS)),
+        FORMATS,
         "from analysis import estimate_by_rule\n"
         f"estimate_by_rule(trials, units, variance={tables.active_variance:g}, "
         f"kl={tables.active_kl:g})",
@@ -114,7 +117,7 @@ def _disagreements(by_rule: pd.DataFrame, groups: list[str]) -> list[Block]:
 
 def _by_beta(estimates: pd.DataFrame) -> list[Block]:
     curve = dimension_by_beta(estimates)
-    if estimates["beta"].nunique() < 2:
+    if curve.empty or estimates["beta"].nunique() < 2:
         return []
     blocks: list[Block] = [
         Figure(
@@ -129,8 +132,8 @@ def _by_beta(estimates: pd.DataFrame) -> list[Block]:
         blocks.append(
             TableBlock(
                 "The β at which the dimension drops by one",
-                drops.head(MOST_GROUPS),
-                dict.fromkeys(["beta", "lower", "upper"], "{:.3g}"),
+                shown_groups(drops.head(MOST_GROUPS)),
+                FORMATS | dict.fromkeys(["beta", "lower", "upper"], "{:.3g}"),
                 recipe="from analysis import beta_of_drops, estimate_intrinsic_dimension\n"
                 "beta_of_drops(estimate_intrinsic_dimension(trials))",
             )

@@ -1,8 +1,9 @@
 """What drives sparsity, in the report: importance of each hyperparameter, and paired effects."""
 
 from analysis.charts.sparsity_drivers import importance_chart, paired_effects_chart
+from analysis.importance import hyperparameter_importance
+from analysis.paired_effects import describe_effect, paired_effects
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
-from analysis.sparsity_drivers import describe_effect, hyperparameter_importance, paired_effects
 from analysis.study_tables import StudyTables
 
 __all__ = ["drivers_section"]

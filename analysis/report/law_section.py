@@ -3,7 +3,10 @@
 import pandas as pd
 
 from analysis.charts.variance_law import bin_law, law_density, law_residual_chart, law_scatter
+from analysis.law_residuals import residual_by
+from analysis.law_units import law_units
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
+from analysis.report.grouping import FORMATS, shown_groups
 from analysis.study_tables import StudyTables
 from analysis.variance_law import (
     MEAN_TOLERANCE,
@@ -12,18 +15,13 @@ from analysis.variance_law import (
     law_by_trial,
     law_controls,
     law_overall,
-    law_units,
-    residual_by,
 )
 
 __all__ = ["law_section", "law_statements"]
 
 MOST_POINTS = 3_000
 MOST_GROUPS = 40
-_FORMATS = {
-    "beta": "{:g}",
-    "learning_rate": "{:g}",
-    "decoder_variance": "{:g}",
+_FORMATS = FORMATS | {
     "law_mean": "{:.4f}",
     "law_variance": "{:.5f}",
     "second_mean": "{:.4f}",
@@ -102,7 +100,7 @@ def law_section(tables: StudyTables) -> Section:
         blocks.append(
             TableBlock(
                 "Controls, for which the law is not predicted: what they do instead",
-                controls,
+                shown_groups(controls),
                 _FORMATS,
                 "units.merge(trials.query(\"status == 'completed' and (objective != 'elbo' or "
                 'beta == 0)")[["trial_id", "objective", "beta"]])'
@@ -151,7 +149,7 @@ def _groups_table(tables: StudyTables) -> TableBlock:
         groups = groups.loc[far]
     return TableBlock(
         f"Mean and variance over all units of each group's trials{most}",
-        groups.drop(columns="objective", errors="ignore"),
+        shown_groups(groups).drop(columns="objective", errors="ignore"),
         _FORMATS,
         "from analysis import law_by_group\nlaw_by_group(trials, units)",
     )

@@ -1,9 +1,9 @@
 "use strict";
 
-const ONLY_ERRORS = 1; // vega.Error
+const WARNINGS = 2; // vega.Warn
 const CHART_OPTIONS = {
   renderer: "svg",
-  logLevel: ONLY_ERRORS,
+  logLevel: WARNINGS,
   actions: { export: true, source: false, compiled: false, editor: false },
 };
 const ROWS_PER_PAGE = 25;

@@ -4,7 +4,8 @@ import pandas as pd
 
 from analysis.charts.evolution import evolution_chart, learning_chart
 from analysis.charts.rate_distortion import rate_distortion_chart
-from analysis.groups import describe_group, group_columns, with_group_values
+from analysis.group_words import describe_group, naturally
+from analysis.groups import group_columns, with_group_values
 from analysis.report.content import Block, Figure, Section, Statement
 from analysis.report.notable import notable_trials
 from analysis.study_tables import StudyTables
@@ -22,9 +23,10 @@ def representative_trials(trials: pd.DataFrame, most: int = MOST_CURVES) -> pd.D
     Of a group, the completed trial with the largest latent_dim and, of these, the smallest seed.
     """
     completed = with_group_values(trials[trials["status"] == "completed"])
+    groups = group_columns(completed)
     ordered = completed.sort_values(["latent_dim", "seed"], ascending=[False, True])
-    first = ordered.groupby(group_columns(completed), dropna=False, sort=True).head(1)
-    first = first.sort_values(group_columns(completed), ignore_index=True)
+    first = ordered.groupby(groups, dropna=False).head(1)
+    first = first.sort_values(groups, key=naturally, ignore_index=True)
     if len(first) <= most:
         return first
     return first.iloc[[round(i * (len(first) - 1) / (most - 1)) for i in range(most)]]
@@ -34,7 +36,7 @@ def training_section(tables: StudyTables) -> Section:
     """Compose the section from the representative trials' history."""
     shown = representative_trials(tables.trials)
     shown = shown[shown["trial_id"].isin(tables.shown_epochs["trial_id"])]
-    groups = shown[group_columns(tables.trials)]
+    groups = shown[group_columns(tables.trials[tables.trials["status"] == "completed"])]
     labels = pd.Series(
         [
             f"{describe_group(group)}, latent_dim {latent_dim}"

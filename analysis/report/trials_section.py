@@ -2,8 +2,15 @@
 
 import pandas as pd
 
-from analysis.groups import group_columns
+from analysis.groups import (
+    into_ranges,
+    range_ends,
+    scattered_columns,
+    varied_columns,
+    with_group_values,
+)
 from analysis.report.content import Block, Section, Statement, TableBlock, TrialBrowser
+from analysis.report.grouping import FORMATS, shown_groups
 from analysis.report.notable import MOST_TRIALS, notable_trials
 from analysis.study_tables import StudyTables
 
@@ -32,8 +39,8 @@ def trials_section(tables: StudyTables) -> Section:
         none = Statement("No trial has been committed yet.", warns=True)
         return Section("trials", "Trials", (none,))
     shown = notable_trials(trials)
-    groups = [name for name in group_columns(trials) if name not in ("dataset", "architecture")]
-    columns = ["trial_id", "status", "dataset", "architecture", "latent_dim", *groups, "seed"]
+    varied = [name for name in varied_columns(trials) if name not in ("dataset", "architecture")]
+    columns = ["trial_id", "status", "dataset", "architecture", "latent_dim", *varied, "seed"]
     columns += [*_MEASURED, *(["error"] if shown["error"].notna().any() else []), "shown_because"]
     frame = shown[columns].astype(dict.fromkeys(_COUNTS, "Int64"))
     if len(shown) == len(trials):
@@ -94,12 +101,22 @@ def failures_section(tables: StudyTables) -> Section | None:
             "[['trial_id', 'status', 'error']]",
         ),
     ]
-    groups = ["dataset", "architecture", "beta", "learning_rate"]
+    blocks.append(TableBlock("Where", _where(trials).head(_MOST_ERRORS), FORMATS))
+    return Section("failures", "Failed and diverged trials", tuple(blocks))
+
+
+def _where(trials: pd.DataFrame) -> pd.DataFrame:
+    """How many trials were lost at which settings, the most first."""
+    settings = with_group_values(trials).assign(learning_rate=trials["learning_rate"])
+    if "learning_rate" in scattered_columns(trials):
+        settings = into_ranges(settings, "learning_rate", (1, 2, 5))
+    columns = ["dataset", "architecture", "beta", "learning_rate"]
+    columns = [name for column in columns for name in (column, *range_ends(column))]
+    columns = [name for name in columns if name in settings]
     where = (
-        trials.groupby(groups)["status"]
+        settings.groupby(columns)["status"]
         .agg(trials="size", lost=lambda status: int(status.isin(["failed", "diverged"]).sum()))
         .reset_index()
     )
     where = where[where["lost"] > 0].sort_values("lost", ascending=False, ignore_index=True)
-    blocks.append(TableBlock("Where", where.head(_MOST_ERRORS), {"beta": "{:g}"}))
-    return Section("failures", "Failed and diverged trials", tuple(blocks))
+    return shown_groups(where)

@@ -26,7 +26,13 @@ from study.plan_table import PLAN_FILE, write_plan
 from study.storage import Folder
 from study.tables import KEYS, TRIALS, to_table
 
-__all__ = ["DIMENSION_AT_BETA_1", "simulated_spec", "true_dimension", "write_simulated_study"]
+__all__ = [
+    "DIMENSION_AT_BETA_1",
+    "random_spec",
+    "simulated_spec",
+    "true_dimension",
+    "write_simulated_study",
+]
 
 Array = NDArray[Any]
 
@@ -87,6 +93,29 @@ def simulated_spec(trials: int, study: str) -> StudySpec:
     return load_spec({"study": study, "dataset": "mnist", "axes": axes, **settings})
 
 
+def random_spec(points: int, study: str, seeds: int = 1, **axes: Any) -> StudySpec:
+    """Return the spec of a random search: β, latent_dim and learning rate differ in every point.
+
+    Args:
+        points: How many are drawn.
+        study: Its name.
+        seeds: Trials per point.
+        **axes: Other axes than these.
+    """
+    drawn = {
+        "architecture": list(DIMENSION_AT_BETA_1)[:2],
+        "latent_dim": {"range": [2, 40]},
+        "beta": {"log_range": [0.2, 5.0]},
+        "learning_rate": {"log_range": [1e-4, 1e-2]},
+        "seed": list(range(seeds)),
+    }
+    search = {"strategy": {"name": "random", "points": points}, "axes": drawn | axes}
+    settings: dict[str, Any] = {"record": {"every": SEVERAL_EPOCHS}}
+    if "epochs" not in axes:
+        settings["training"] = {"epochs": TRAINED_EPOCHS}
+    return load_spec({"study": study, "dataset": "mnist", **search, **settings})
+
+
 def true_dimension(trials: pd.DataFrame) -> "pd.Series[int]":
     """Return the units that each trial would have active if its latent_dim were large enough.
 
@@ -99,7 +128,11 @@ def true_dimension(trials: pd.DataFrame) -> "pd.Series[int]":
 
 
 def write_simulated_study(
-    location: str | Path | Folder, trials: int = 100_000, seed: int = 0, pack_size: int = 64
+    location: str | Path | Folder,
+    trials: int = 100_000,
+    seed: int = 0,
+    pack_size: int = 64,
+    spec: StudySpec | None = None,
 ) -> Folder:
     """Write a study in which every planned trial is committed.
 
@@ -108,13 +141,14 @@ def write_simulated_study(
         trials: How many; see `simulated_spec`. 100,000 have 3.3 million rows in `units`.
         seed: Of all that is drawn.
         pack_size: Trials per pack, and so per file.
+        spec: In place of the grid of so many trials: any of the architectures that are simulated.
 
     Returns:
         The folder.
     """
     folder = Folder.at(location)
     folder.create()
-    spec = simulated_spec(trials, folder.name)
+    spec = spec or simulated_spec(trials, folder.name)
     freeze(folder, spec, {"vae-study": "simulated", "numerics_version": 1})
     ledger.create_tables(folder)
     points = plan_trials(spec)
@@ -324,7 +358,7 @@ def _write_packs(
 
 
 def _write(folder: Folder, stem: str, rows: pa.Table) -> None:
-    pq.write_table(rows, folder.full(f"{stem}.parquet"), compression="zstd")
+    pq.write_table(rows, folder.full(f"{stem}.parquet"), **ledger.PARQUET)
 
 
 def main() -> None:

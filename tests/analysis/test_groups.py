@@ -2,14 +2,8 @@ import pandas as pd
 import pytest
 
 from analysis.final_units import final_units
-from analysis.groups import (
-    describe_group,
-    group_columns,
-    has_variance_part,
-    naturally,
-    setting_labels,
-    with_group_values,
-)
+from analysis.group_words import describe_group, in_natural_order, naturally, setting_labels
+from analysis.groups import group_columns, has_variance_part, with_group_values
 from study.tables import TRIALS, UNITS
 from tests.analysis.tables import trials_of, units_of
 
@@ -98,3 +92,14 @@ def test_numbers_in_names_sort_as_numbers() -> None:
     assert ordered == ["9", "10-a", "conv-4", "manifold", "manifold-2", "manifold-10"]
     assert frame.sort_values("beta", key=naturally)["beta"].is_monotonic_increasing
     assert frame.iloc[:0].sort_values(["name", "beta"], key=naturally).empty
+
+
+def test_numbers_in_labels_sort_by_their_value() -> None:
+    rates = [f"learning rate {rate:g}" for rate in (1e-5, 5e-5, 0.0005, 0.001, 0.01, 0.5, 2, 10)]
+    assert in_natural_order(rates[::-1]) == rates
+    assert in_natural_order(["x²", "x", "x", "x1"]) == ["x", "x1", "x²"]
+    assert in_natural_order(["dense-256-32-24", "dense-64", "dense-256-4"]) == [
+        "dense-64",
+        "dense-256-4",
+        "dense-256-32-24",
+    ]

@@ -9,59 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.groups import describe_group
+from analysis.law_residuals import residual_by
+from analysis.law_units import law_units
 from analysis.variance_law import (
-    SUMS,
     expected_violation,
     law_by_group,
     law_by_trial,
     law_controls,
     law_overall,
-    law_units,
-    residual_by,
 )
-from study.tables import TRIALS, UNITS
+from tests.analysis.law_tables import EMPTY, at_law, random_study, tables, unit
 from tests.analysis.paper_tables import paper_tables
 from tests.analysis.tables import trials_of, units_of
-
-Frames = tuple[pd.DataFrame, pd.DataFrame]
-EMPTY = TRIALS.empty_table().to_pandas(), UNITS.empty_table().to_pandas()
 
 variances = st.floats(0, 2, allow_nan=False)
 statistics = st.tuples(variances, variances, st.floats(-1, 1))  # σ², Var μ, mean of μ
 tables_of_statistics = st.lists(st.lists(statistics, min_size=1, max_size=6), max_size=5)
-
-
-def unit(trial_id: str, number: int, values: tuple[float, float, float], **more: Any) -> Any:
-    posterior_variance, mean_variance, mean = values
-    return {
-        "trial_id": trial_id,
-        "unit": number,
-        "mean": mean,
-        "posterior_variance": posterior_variance,
-        "mean_variance": mean_variance,
-        "second_moment": mean_variance + mean**2,
-        "active": mean_variance > 0.01,
-    } | more
-
-
-def tables(of_trials: list[Any], rows: list[dict[str, Any]] | None = None) -> Frames:
-    """A trial per list of statistics, a unit per statistic; `rows` are the trials' own columns."""
-    rows = rows or [{} for _ in of_trials]
-    trials = trials_of(
-        [row | {"latent_dim": len(units)} for row, units in zip(rows, of_trials, strict=True)]
-    )
-    units = [
-        unit(trial_id, number, values)
-        for trial_id, values_of_trial in zip(trials["trial_id"], of_trials, strict=True)
-        for number, values in enumerate(values_of_trial)
-    ]
-    return trials, units_of(units) if units else EMPTY[1]
-
-
-def at_law(*residuals: float, posterior_variance: float = 0.25) -> list[Any]:
-    """Units whose sums are 1 plus the residuals, with a mean of 0."""
-    return [(posterior_variance, 1 - posterior_variance + residual, 0.0) for residual in residuals]
 
 
 # The paper
@@ -97,6 +60,7 @@ def test_the_papers_tables_one_by_one() -> None:
 # Exact theory
 
 
+@settings(deadline=None)
 @given(
     eigenvalues=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8),
     noise=st.floats(1e-3, 10),
@@ -404,158 +368,7 @@ def test_the_expected_violation_is_that_of_the_objective() -> None:
         assert ("below 1" in text) == ((objective, beta) == ("quadratic_penalty", 2.0))
 
 
-# Residuals
-
-
-def by_hand(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    residual = (frame["posterior_variance"] + frame["mean_variance"] - 1).groupby(frame[column])
-    return pd.DataFrame(
-        {
-            "units": residual.size(),
-            "mean": residual.mean(),
-            "sd": residual.std(ddof=0),
-            "q05": residual.quantile(0.05),
-            "q25": residual.quantile(0.25),
-            "median": residual.median(),
-            "q75": residual.quantile(0.75),
-            "q95": residual.quantile(0.95),
-        }
-    )
-
-
-def random_study(trials: int = 12) -> Frames:
-    generator = np.random.default_rng(3)
-    rows = [
-        {"beta": [0.5, 1.0, 4.0][place % 3], "epochs_trained": [10, 40][place % 2]}
-        for place in range(trials)
-    ]
-    of_trials = [
-        [tuple(values) for values in generator.random((2 + place % 4, 3))]
-        for place in range(trials)
-    ]
-    frames = tables(of_trials, rows)
-    return frames[0], frames[1].assign(kl=generator.random(len(frames[1])) ** 3)
-
-
-@pytest.mark.parametrize("column", ["beta", "latent_dim", "epochs_trained", "active"])
-def test_residuals_by_value(column: str) -> None:
-    trials, units = random_study()
-    units.loc[::3, "mean_variance"] = 0.001
-    units["active"] = units["mean_variance"] > 0.01
-    found = residual_by(trials, units, column)
-    of_trial = trials[["trial_id", "beta", "latent_dim", "epochs_trained"]]
-    plain = by_hand(units.merge(of_trial, on="trial_id"), column)
-    law = found[found["sum"] == SUMS["law"]]
-    assert law[list(plain)].to_numpy() == pytest.approx(plain.to_numpy())
-    assert set(law["by"]) == {column}
-    if column == "active":
-        assert law["label"].tolist() == ["inactive", "active"]
-        assert law[["low", "middle", "high"]].isna().all(axis=None)
-    else:
-        for name in ("low", "middle", "high"):
-            assert law[name].tolist() == plain.index.tolist()
-        assert law["label"].tolist() == [f"{value:g}" for value in plain.index]
-
-
-def test_both_sums_are_summarised() -> None:
-    trials, units = random_study()
-    found = residual_by(trials, units, "beta")
-    assert found["sum"].tolist() == list(SUMS.values()) * 3
-    swapped = units.assign(mean_variance=units["second_moment"])
-    first = residual_by(trials, swapped, "beta")
-    numbers = ["mean", "sd", "q05", "q95"]
-    pd.testing.assert_frame_equal(
-        found.loc[found["sum"] == SUMS["second"], numbers].reset_index(drop=True),
-        first.loc[first["sum"] == SUMS["law"], numbers].reset_index(drop=True),
-    )
-    assert (found["mean"].iloc[1::2].to_numpy() > found["mean"].iloc[::2].to_numpy()).all()
-
-
-@given(
-    values=st.lists(st.floats(0, 5), min_size=1, max_size=80),
-    bins=st.integers(1, 9),
-)
-@settings(max_examples=80)
-def test_bins_part_the_units_in_order(values: list[float], bins: int) -> None:
-    trials, units = tables([at_law(*np.linspace(-0.5, 0.5, len(values)))])
-    units = units.assign(kl=values)
-    found = residual_by(trials, units, "kl", bins)
-    law = found[found["sum"] == SUMS["law"]].reset_index(drop=True)
-    assert law["units"].sum() == len(values)
-    assert len(law) <= bins
-    if len(set(values)) <= bins:
-        assert law["middle"].tolist() == sorted(set(values))
-    assert (law["low"] <= law["middle"]).all()
-    assert (law["middle"] <= law["high"]).all()
-    assert (law["high"].iloc[:-1].to_numpy() < law["low"].iloc[1:].to_numpy()).all()
-    for _, row in law.iterrows():
-        within = units["kl"].between(row["low"], row["high"])
-        residual = (units["posterior_variance"] + units["mean_variance"] - 1)[within]
-        assert row["units"] == within.sum()
-        assert row["mean"] == pytest.approx(residual.mean(), abs=1e-12)
-        assert row["middle"] == pytest.approx(units["kl"][within].median())
-
-
-def test_bins_hold_equal_counts() -> None:
-    trials, units = tables([at_law(*[0.0] * 120)])
-    units["kl"] = np.random.default_rng(0).permutation(120) / 40
-    found = residual_by(trials, units, "kl")
-    assert found["units"].tolist() == [6] * 40
-    assert found["label"].iloc[0] == "0 to 0.125"
-
-
-def test_residuals_along_training() -> None:
-    trials, final = tables([at_law(0.0, 0.0)])
-    early = final.assign(epoch=5, mean_variance=final["mean_variance"] + 0.3)
-    test = final.assign(split="test", mean_variance=9.0)
-    units = pd.concat([test, early, final])
-    found = residual_by(trials, units, "epoch")
-    law = found[found["sum"] == SUMS["law"]]
-    assert law["middle"].tolist() == [5, 20]
-    assert law["mean"].tolist() == pytest.approx([0.3, 0.0])
-    assert residual_by(trials, units, "epochs_trained")["middle"].unique().tolist() == [20]
-
-
-def test_residuals_by_text_and_by_null() -> None:
-    rows = [{"architecture": name} for name in ("dense-16", "conv-4", "dense-16")]
-    trials, units = tables([at_law(0.1), at_law(0.3), at_law(0.2)], rows)
-    found = residual_by(trials, units, "architecture")
-    assert found["label"].tolist() == ["conv-4", "conv-4", "dense-16", "dense-16"]
-    assert found["mean"].tolist() == pytest.approx([0.3, 0.3, 0.15, 0.15])
-    assert found["middle"].isna().all()
-    units["kl"] = [0.5, None, 0.7]
-    assert residual_by(trials, units, "kl")["units"].sum() == 4
-    with pytest.raises(KeyError):
-        residual_by(trials, units, "no such column")
-
-
 # Everything
-
-
-def test_points_carry_what_a_tooltip_needs() -> None:
-    trials, units = random_study()
-    points = law_units(trials, units)
-    expected = units.merge(trials, on="trial_id")
-    assert points["law"].tolist() == pytest.approx(
-        (expected["posterior_variance"] + expected["mean_variance"]).tolist()
-    )
-    assert points["second"].tolist() == pytest.approx(
-        (expected["posterior_variance"] + expected["second_moment"]).tolist()
-    )
-    for name in ("trial_id", "unit", "kl", "active", "posterior_variance", "mean_variance"):
-        assert points[name].tolist() == units[name].tolist()
-    for name in ("latent_dim", "beta"):
-        assert points[name].tolist() == expected[name].tolist()
-    group = expected[["dataset", "architecture", "beta"]]
-    assert points["group"].tolist() == [describe_group(row) for _, row in group.iterrows()]
-    betas = [name.partition("β = ")[2] for name in points["group"].cat.categories]
-    assert betas == ["0.5", "1", "4"]
-
-
-def test_groups_that_rounding_names_alike_share_a_name() -> None:
-    trials, units = tables([at_law(0.0), at_law(0.0)], [{"beta": 1.0}, {"beta": 1.0 + 1e-9}])
-    assert law_units(trials, units)["group"].nunique() == 1
-    assert len(law_by_group(trials, units)) == 2
 
 
 ESTIMATES: list[Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]] = [

@@ -1,15 +1,22 @@
 """The report as its readers see it: opened in a real browser, without a network."""
 
 import shutil
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from study.reporting import write_report
-from tests.analysis.report.reported import simulated
+from analysis.report import compose_report, to_html
+from analysis.study_tables import StudyTables
+from study.loading import load_study
+from study.reporting import study_tables, write_report
+from study.tables import DATASETS
+from tests.analysis.report.reported import only, simulated
+from tests.analysis.simulated_study import random_spec, write_simulated_study
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -27,7 +34,21 @@ pytestmark = pytest.mark.skipif(
 class Opened:
     page: Any
     requests: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)  # errors and warnings on the console
+
+
+def watched(browser: Any) -> Opened:
+    """A new page, and what it asks for and complains of."""
+    seen = Opened(browser.new_page(viewport={"width": 1280, "height": 900}))
+    seen.page.on("request", lambda request: seen.requests.append(request.url))
+    seen.page.on("console", lambda message: complain(seen, message.type, message.text))
+    seen.page.on("pageerror", lambda error: complain(seen, "error", str(error)))
+    return seen
+
+
+def complain(seen: Opened, kind: str, text: str) -> None:
+    if kind in ("error", "warning"):
+        seen.complaints.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +67,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(browser: Any, report: Path) -> Iterator[Opened]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    seen = Opened(page)
-    page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("console", lambda message: message.type == "error" and seen.errors.append(message.text))
-    page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.goto(report.as_uri())
-    page.wait_for_selector("body.ready", timeout=WAIT)
+    seen = watched(browser)
+    seen.page.goto(report.as_uri())
+    seen.page.wait_for_selector("body.ready", timeout=WAIT)
     yield seen
-    page.close()
+    seen.page.close()
 
 
-def test_every_chart_is_drawn_without_a_network_or_an_error(opened: Opened, report: Path) -> None:
-    page = opened.page
+def test_every_chart_is_drawn_without_a_network_or_a_complaint(
+    opened: Opened, report: Path
+) -> None:
+    assert opened.page.locator("[data-figure]").count() >= 10
+    assert_drawn(opened.page)
+    assert opened.requests == [report.as_uri()]
+    assert opened.complaints == []
+
+
+def assert_drawn(page: Any) -> None:
     figures = page.locator("[data-figure]")
-    assert figures.count() >= 10
     for place in range(figures.count()):
         figure = figures.nth(place)
         box = figure.locator("svg.marks").bounding_box()
@@ -68,8 +92,52 @@ def test_every_chart_is_drawn_without_a_network_or_an_error(opened: Opened, repo
         assert box["height"] > 30, figure.get_attribute("data-figure")
         # Axes and legends are drawn of no data, too: there have to be marks.
         assert figure.locator("[role='graphics-symbol'], [role='graphics-object'] path").count()
-    assert opened.requests == [report.as_uri()]
-    assert opened.errors == []
+
+
+def described(tables: StudyTables) -> StudyTables:
+    """The study with eigenvalues of its dataset."""
+    row = dict.fromkeys(DATASETS.names) | {
+        "dataset": "mnist",
+        "dataset_fingerprint": tables.trials["dataset_fingerprint"].iloc[0],
+        "total_variance": 20.0,
+        "quantity": "eigenvalue",
+    }
+    rows = [row | {"component": place, "value": 10 / place} for place in range(1, 9)]
+    return replace(tables, datasets=pd.DataFrame(rows, columns=DATASETS.names))
+
+
+def kinds_of_study(folder: Path) -> dict[str, StudyTables]:
+    grid = study_tables(simulated(folder))
+    trials = grid.trials
+    search = write_simulated_study(folder / "random", spec=random_spec(120, "random"))
+    one_beta = trials[trials["beta"] == 2]
+    return {
+        "described": described(grid),
+        "random search": study_tables(load_study(search)),
+        "running": only(grid, trials.sample(frac=0.1, random_state=0)),
+        "one beta, one seed": only(grid, one_beta[one_beta["seed"] == 0]),
+        "short sweep": only(grid, trials[trials["latent_dim"] <= 8]),
+        "one trial": only(grid, trials[trials["status"] == "completed"].head(1)),
+        "all failed": only(grid, trials[trials["status"] == "failed"]),
+        "control": replace(grid, trials=trials.assign(objective="no_sampling")),
+    }
+
+
+def test_no_kind_of_study_gives_a_complaint(browser: Any, tmp_path: Path) -> None:
+    complaints = {}
+    for name, tables in kinds_of_study(tmp_path).items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            page = to_html(compose_report(tables))
+        file = tmp_path / f"{name}.html"
+        file.write_text(page, encoding="utf-8")
+        seen = watched(browser)
+        seen.page.goto(file.as_uri())
+        seen.page.wait_for_selector("body.ready", timeout=WAIT)
+        assert_drawn(seen.page)
+        complaints[name] = seen.complaints
+        seen.page.close()
+    assert complaints == {name: [] for name in complaints}
 
 
 def test_a_chart_has_tooltips(opened: Opened) -> None:
@@ -142,7 +210,7 @@ def test_a_trial_leads_to_its_units(opened: Opened) -> None:
     page.locator("#trial-chart svg.marks").wait_for(timeout=10_000)
     assert trial_id in page.locator("#trial-title").inner_text()
     assert page.locator("#units-table tbody tr").count() == latent_dim
-    assert opened.errors == []
+    assert opened.complaints == []
 
 
 def test_a_link_to_a_trial_opens_it(browser: Any, opened: Opened, report: Path) -> None:

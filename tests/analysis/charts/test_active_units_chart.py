@@ -63,7 +63,7 @@ def test_one_dataset_or_one_beta_takes_rows_of_panels() -> None:
     assert active_units_chart(sweep()).to_dict()["columns"] == COLUMNS
     two = pd.concat([sweep(), sweep(dataset="mnist")])
     facet = active_units_chart(two).to_dict()["facet"]
-    assert (facet["column"]["field"], facet["row"]["field"]) == ("beta", "dataset")
+    assert (facet["column"]["field"], facet["row"]["field"]) == ("in_words", "dataset")
 
 
 def test_of_many_betas_some_are_drawn_and_the_ends_are_among_them() -> None:

@@ -25,7 +25,9 @@ def drawn(datasets: pd.DataFrame, answers: pd.DataFrame | None = None) -> list[p
     """The rules and the points of the chart."""
     content = eigenvalue_spectrum(datasets, answers).to_dict()
     frames = {name: pd.DataFrame(rows) for name, rows in content["datasets"].items()}
-    layers = [layer["data"]["name"] for layer in content["layer"]]
+    layers = [layer.get("data", content.get("data"))["name"] for layer in content["layer"]]
+    if len(layers) == 1:
+        return [pd.DataFrame(), frames[layers[0]]]
     assert layers[0] == layers[1]
     return [frames[layers[0]], frames[layers[2]]]
 
@@ -89,6 +91,6 @@ def test_it_draws_also_what_is_empty() -> None:
     for datasets in (full, none):
         for answers in (None, answers_of(), answers_of((1.0, None)), answers_of((1.0, 2.5))):
             eigenvalue_spectrum(datasets, answers).to_dict()
-    encoding = eigenvalue_spectrum(full).to_dict()["layer"][2]["encoding"]
+    encoding = eigenvalue_spectrum(full).to_dict()["layer"][-1]["encoding"]
     assert encoding["y"]["scale"]["type"] == "log"
     assert encoding["color"]["field"] == encoding["shape"]["field"] == "dataset"

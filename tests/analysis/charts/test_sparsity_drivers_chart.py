@@ -7,14 +7,13 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from analysis.charts.comparison import MOST_GROUPS, comparison_chart
 from analysis.charts.sparsity_drivers import (
     MOST_EFFECTS,
     importance_chart,
     paired_effects_chart,
 )
-from analysis.comparison import ALL, MEASURES, compare_trials
-from analysis.sparsity_drivers import hyperparameter_importance, paired_effects
+from analysis.importance import hyperparameter_importance
+from analysis.paired_effects import paired_effects
 from study.tables import TRIALS
 from tests.analysis.tables import trials_of
 
@@ -86,8 +85,8 @@ def test_the_largest_seed_is_the_floor() -> None:
 def test_without_a_varied_seed_there_is_no_floor() -> None:
     trials = study()
     importance = hyperparameter_importance(trials[trials["seed"] == 0])
-    made = content(importance_chart(importance))
-    assert made["datasets"][made["layer"][2]["data"]["name"]] == []
+    chart = importance_chart(importance)
+    assert marks(chart, content(chart)) == ["bar", "rule"]
 
 
 def test_effects_are_drawn_as_they_are() -> None:
@@ -96,14 +95,20 @@ def test_effects_are_drawn_as_they_are() -> None:
     made = content(chart)
     shown = pd.DataFrame(rows_of(chart))
     pd.testing.assert_frame_equal(shown[list(effects)], effects, check_dtype=False)
-    assert marks(chart, made["spec"]) == ["rule", "rule", "point"]
-    assert made["facet"]["row"]["field"] == "hyperparameter"
+    assert marks(chart, made) == ["rule", "rule", "point"]
     told = effects["verdict"].isin(["more units", "fewer units"])
     assert list(shown["shown"] == "interval without zero") == list(told)
     assert told.any()
     assert not told.all()
-    assert shown["comparison"].iloc[0] == f"{effects['value'][0]} against {effects['reference'][0]}"
-    _, interval, dot = made["spec"]["layer"]
+    first = effects.iloc[0]
+    assert shown["comparison"].iloc[0] == (
+        f"{first['hyperparameter']}: {first['value']} against {first['reference']}"
+    )
+    _, interval, dot = made["layer"]
+    order = dot["encoding"]["y"]["sort"]
+    assert sorted(order) == sorted(shown["comparison"])
+    named = [comparison.split(":")[0] for comparison in order]
+    assert named == sorted(named, key=named.index), "those of a hyperparameter are together"
     assert (interval["encoding"]["x"]["field"], interval["encoding"]["x2"]["field"]) == (
         "low",
         "high",
@@ -131,40 +136,6 @@ def test_hyperparameters_without_pairs_are_not_drawn() -> None:
     assert set(shown["hyperparameter"]) == {"latent_dim", "architecture"}
 
 
-def test_a_comparison_is_drawn_as_it_is() -> None:
-    trials = study()
-    differences = compare_trials(
-        trials[trials["beta"] == 1], trials[trials["beta"] == 2]
-    ).differences
-    chart = comparison_chart(differences, ("A", "B"))
-    panels = content(chart)["concat"]
-    assert len(panels) == len(MEASURES)
-    for panel, measure in zip(panels, MEASURES, strict=True):
-        assert marks(chart, panel) == ["rule", "rule", "point"]
-        dot = panel["layer"][2]
-        assert dot["encoding"]["x"]["title"] == f"B minus A: {MEASURES[measure]}"
-        assert dot["encoding"]["y"]["sort"][0] == ALL
-        name = (dot.get("data") or panel["data"])["name"]
-        shown = pd.DataFrame(content(chart)["datasets"][name])
-        expected = differences[differences["measure"] == measure].reset_index(drop=True)
-        pd.testing.assert_frame_equal(shown[list(expected)], expected, check_dtype=False)
-        clear = (expected["low"] > 0) | (expected["high"] < 0)
-        assert list(shown["shown"] == "interval without zero") == list(clear)
-        assert set(shown["matched"]) == {"equal points"}
-
-
-def test_the_groups_with_the_most_trials_are_drawn() -> None:
-    rows = [
-        {"group": name, "matched_by": "point", "measure": "active_units", "difference": 1.0}
-        | {"left": 1.0, "right": 2.0, "low": 0.5, "high": 1.5, "pairs": trials}
-        | {"left_trials": trials, "right_trials": trials}
-        for name, trials in [(ALL, 10_000), *((f"g{place}", place) for place in range(60))]
-    ]
-    chart = comparison_chart(pd.DataFrame(rows))
-    drawn = {row["group"] for row in rows_of(chart)}
-    assert drawn == {ALL, *(f"g{place}" for place in range(60 - MOST_GROUPS, 60))}
-
-
 @pytest.mark.parametrize(
     "trials",
     [EMPTY, study().assign(status="failed"), study().head(1), study().assign(active_units=3)],
@@ -174,7 +145,6 @@ def test_little_to_draw(trials: pd.DataFrame, tmp_path: Path) -> None:
     charts = {
         "importance": importance_chart(hyperparameter_importance(trials)),
         "effects": paired_effects_chart(paired_effects(trials)),
-        "comparison": comparison_chart(compare_trials(trials, trials).differences),
     }
     for name, chart in charts.items():
         content(chart)

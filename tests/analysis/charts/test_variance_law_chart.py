@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from analysis.charts.style import PALETTE
 from analysis.charts.variance_law import bin_law, law_density, law_residual_chart, law_scatter
-from analysis.variance_law import SUMS, law_units, residual_by
+from analysis.law_residuals import residual_by
+from analysis.law_units import SUMS, law_units
 from study.tables import TRIALS, UNITS
 from tests.analysis.paper_tables import paper_tables
 from tests.analysis.tables import trials_of, units_of

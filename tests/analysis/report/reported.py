@@ -1,10 +1,12 @@
 """Reports of simulated and of hand-made studies, for the tests."""
 
 import ast
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.report import Report
@@ -57,3 +59,34 @@ def _logical_lines(recipe: str) -> list[str]:
     """The recipe's statements, the last one apart."""
     body = ast.parse(recipe).body
     return [ast.unparse(statement) for statement in body]
+
+
+def assert_recomputed(report: Report, tables: StudyTables) -> int:
+    """Every number of the report's sentences comes from its recipe; return how many sentences."""
+    numbered = [statement for statement in statements(report) if statement.numbers]
+    for statement in numbered:
+        assert statement.recipe, statement.text
+        again = np.atleast_1d(np.array(evaluate(statement.recipe, tables), dtype=float))
+        np.testing.assert_allclose(again, statement.numbers, rtol=1e-9, err_msg=statement.text)
+    _assert_accounted_for(report)
+    return len(numbered)
+
+
+_NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
+_STYLES = (",.0f", ".1f", ".4f", ".5f")
+
+
+def _assert_accounted_for(report: Report) -> None:
+    """Names of groups, thresholds and latent_dims apart, each number printed is in `numbers`."""
+    for statement in statements(report):
+        text = re.sub(
+            r"^.*?, β (?:= )?[\d.]+(?: to [\d.]+)?:|95% CI|0\.02|0\.1 |predicted: 1 and 0",
+            "",
+            statement.text,
+        )
+        text = re.sub(r"from 1 by at most [\d.]+ in the mean and by at most [\d.]+", "", text)
+        text = re.sub(r"latent_dim \d+|beta [\d.]+|\d+ pairs|[a-z]+(?:-\d+)+", "", text)
+        known = {f"{abs(n):{style}}" for n in statement.numbers for style in _STYLES if n == n}
+        known |= {text.removesuffix(".0") for text in known}
+        for printed in _NUMBER.findall(text):
+            assert printed.strip("-") in known, (printed, statement.text)
