@@ -1,7 +1,6 @@
 """Rows of finished packs, completed with what the driver knows, and put on storage."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -9,15 +8,12 @@ import pandas as pd
 
 from study import ledger
 from study.packing import PlannedPack
-from study.storage import Folder, StorageError
+from study.storage import Folder
 from study.tables import EPOCHS, TRIALS, UNITS
 from trainables.pack import NUMERICS_VERSION
 from trainables.rows import PackRows
 
 __all__ = ["commit_failed", "commit_pack"]
-
-RETRY_SECONDS = (1, 2, 4, 8, 16, 32, 60, 60, 60)
-"""Pauses between attempts to write while storage fails; after the last the study stops."""
 
 
 def commit_pack(
@@ -39,7 +35,7 @@ def commit_pack(
         node: The host that trained it.
 
     Raises:
-        StorageError: Storage went on failing.
+        StorageError: Storage went on failing, or another driver has started on the study.
     """
     known = _known(study, pack, attempts)
     trials = pd.DataFrame(
@@ -53,12 +49,9 @@ def commit_pack(
         for frame, schema in ((rows.units, UNITS), (rows.epochs, EPOCHS))
     )
 
-    def write() -> None:
-        for trial_id, model in rows.models.items():
-            folder.write_whole(f"models/{trial_id}.safetensors", model)
-        ledger.commit(folder, pack.pack_id, trials, units, epochs)
-
-    _persist(write)
+    for trial_id, model in rows.models.items():
+        folder.write_whole(f"models/{trial_id}.safetensors", model)
+    ledger.commit(folder, pack.pack_id, trials, units, epochs)
 
 
 def commit_failed(
@@ -67,7 +60,7 @@ def commit_failed(
     """Commit the trials of a pack as failed.
 
     Raises:
-        StorageError: Storage went on failing.
+        StorageError: Storage went on failing, or another driver has started on the study.
     """
     trials = pd.DataFrame(
         [
@@ -76,7 +69,7 @@ def commit_failed(
         ]
     )
     units, epochs = (schema.empty_table().to_pandas() for schema in (UNITS, EPOCHS))
-    _persist(lambda: ledger.commit(folder, pack.pack_id, trials, units, epochs))
+    ledger.commit(folder, pack.pack_id, trials, units, epochs)
 
 
 def _known(study: str, pack: PlannedPack, attempts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
@@ -103,13 +96,3 @@ def _divergence(row: Mapping[Any, Any]) -> str | None:
     if row["status"] != "diverged":
         return None
     return f"the loss was not finite in epoch {row['epochs_trained'] + 1}"
-
-
-def _persist(write: Callable[[], None]) -> None:
-    """Write, again while storage fails: a worker's rows exist nowhere else."""
-    for pause in RETRY_SECONDS:
-        try:
-            return write()
-        except StorageError:
-            time.sleep(pause)
-    write()

@@ -112,7 +112,7 @@ def data_describe(
         )
         _print_description(described)
     if folder is not None:
-        click.echo(f"\ntable: {folder}/datasets (pandas.read_parquet reads it)")
+        click.echo(f"\ntable: {folder.child('datasets')} (pandas.read_parquet reads it)")
 
 
 def _print_description(described: pd.DataFrame) -> None:

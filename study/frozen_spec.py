@@ -44,7 +44,7 @@ def read_frozen(folder: Folder) -> FrozenSpec:
         BadInput: It is not the file that `freeze` wrote.
         StorageError: It is missing or cannot be read.
     """
-    file = f"{folder}/{SPEC_FILE}"
+    file = str(folder.child(SPEC_FILE))
     content = parse_yaml(folder.read_bytes(SPEC_FILE).decode(errors="replace"), file)
     versions = content.pop("versions", None) if isinstance(content, dict) else None
     if not isinstance(versions, dict):

@@ -1,7 +1,6 @@
 """Checkpoints of packs in flight, in the study's folder: kept by workers, found by the driver."""
 
 from collections.abc import Mapping, Set
-from contextlib import suppress
 from dataclasses import dataclass
 
 from study.packing import PlannedPack
@@ -17,23 +16,35 @@ class FolderCheckpoints:
     """A `CheckpointStore`: `checkpoints/<pack_id>.safetensors` in a study's folder.
 
     Attributes:
-        folder: The study's folder, on storage that every worker reaches.
+        folder: The study's folder, on storage that every worker reaches. If it is a
+            `DriverFolder`, whoever loads or deletes a checkpoint waits for storage that fails.
     """
 
     folder: Folder
 
     def load(self, pack_id: str) -> bytes | None:
-        """Return the pack's last checkpoint, if there is one."""
+        """Return the pack's last checkpoint, if there is one.
+
+        Raises:
+            StorageError: There may be one, and it cannot be read.
+        """
         file = _file(pack_id)
         return self.folder.read_bytes(file) if self.folder.exists(file) else None
 
-    def save(self, pack_id: str, checkpoint: bytes) -> None:
+    def save(self, pack_id: str, checkpoint: bytes) -> str | None:
         """Replace the pack's checkpoint, whole or not at all; keep the old one if storage fails.
 
-        Training goes on then: an older checkpoint costs epochs, and only if the worker dies too.
+        Training goes on then, and does not wait: an older checkpoint costs epochs, and only if the
+        worker dies too.
+
+        Returns:
+            Why it could not be saved; None if it was.
         """
-        with suppress(StorageError):
-            self.folder.write_whole(_file(pack_id), checkpoint)
+        try:
+            self.folder.plain.write_whole(_file(pack_id), checkpoint)
+        except StorageError as error:
+            return str(error)
+        return None
 
     def delete(self, pack_id: str) -> None:
         """Remove the checkpoint of a pack that is done."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import pandas as pd
 import pyarrow.compute as pc
 
 from search_spaces import BadInput, RecordSettings
@@ -39,12 +40,11 @@ def reuse_finished(
         if name == folder.name or not missing or not other.exists(SPEC_FILE):
             continue
         try:
-            recorded = read_frozen(other).spec.record
+            if read_frozen(other).spec.record != record:
+                continue
+            rows = ledger.read_trials(other)
         except (BadInput, StorageError):  # a damaged neighbour is not this study's trouble
             continue
-        if recorded != record:
-            continue
-        rows = ledger.read_trials(other)
         usable = (
             rows["trial_id"].isin(missing)
             & rows["status"].isin(["completed", "diverged"])
@@ -52,21 +52,29 @@ def reuse_finished(
         )
         for pack_id, members in rows[usable].groupby("pack_id"):
             ids = list(members["trial_id"])
-            new_id = pack_name(ids)
-            units, epochs = (
-                ledger.read_rows(other, table, [f"{pack_id}.parquet"])
-                .filter(pc.field("trial_id").isin(ids))
-                .drop_columns(["__filename"])
-                .to_pandas()
-                .assign(study=folder.name)
-                for table in ("units", "epochs")
+            try:
+                units, epochs = (_read(other, table, pack_id, ids) for table in ("units", "epochs"))
+                models = {i: other.read_bytes(_model(i)) for i in ids} if record.models else {}
+            except StorageError:  # likewise; its trials are run
+                continue
+            for trial_id, model in models.items():
+                folder.write_whole(_model(trial_id), model)
+            new_id, study = pack_name(ids), folder.name
+            trials = members.assign(study=study, pack_id=new_id)
+            ledger.commit(
+                folder, new_id, trials, units.assign(study=study), epochs.assign(study=study)
             )
-            if record.models:
-                for trial_id in ids:
-                    model = f"models/{trial_id}.safetensors"
-                    folder.write_whole(model, other.read_bytes(model))
-            trials = members.assign(study=folder.name, pack_id=new_id)
-            ledger.commit(folder, new_id, trials, units, epochs)
             missing -= set(ids)
             taken[name] = taken.get(name, 0) + len(ids)
     return taken
+
+
+def _read(other: Folder, table: str, pack_id: object, trial_ids: list[str]) -> pd.DataFrame:
+    rows = ledger.read_rows(other, table, [f"{pack_id}.parquet"])
+    wanted = rows.filter(pc.field("trial_id").isin(trial_ids)).drop_columns(["__filename"])
+    frame: pd.DataFrame = wanted.to_pandas()
+    return frame
+
+
+def _model(trial_id: str) -> str:
+    return f"models/{trial_id}.safetensors"

@@ -3,40 +3,46 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Self, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
-import pyarrow as pa
 from pyarrow import fs
 
 from search_spaces import BadInput
+from study.filesystems import open_location
+from study.storage_faults import FAULTS, StorageError, advice, as_storage_error
 
 __all__ = ["Folder", "StorageError"]
 
+T = TypeVar("T")
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
-
-
-class StorageError(RuntimeError):
-    """Storage failed while a study ran: the study can be resumed (exit code 3)."""
 
 
 @dataclass(frozen=True)
 class Folder:
     """A folder, there or not yet, on a local disk, a network disk or an object store.
 
+    Its operations fail at once, or after the seconds that an object store is given to answer; a
+    `DriverFolder` waits for storage.
+
     Attributes:
         filesystem: Where it lies.
         path: Its path there, without a slash at the end.
         scheme: The scheme of its URI (s3, gs, …); empty for local folders.
+        query: What follows the question mark of its URI, less what may be secret.
     """
 
     filesystem: fs.FileSystem
     path: str
     scheme: str = ""
+    query: str = ""
 
     @classmethod
     def at(cls, location: "str | Path | Folder") -> "Folder":
@@ -47,24 +53,14 @@ class Folder:
         """
         if isinstance(location, Folder):
             return location
-        if "://" not in str(location):
-            path = os.path.abspath(os.path.expanduser(location))
-            return cls(fs.LocalFileSystem(), path)
-        try:
-            filesystem, path = fs.FileSystem.from_uri(str(location))
-            if not path:
-                raise pa.ArrowInvalid("it names no bucket or folder")
-        except (OSError, pa.ArrowException) as error:
-            raise BadInput(
-                f"storage: {str(location)!r} cannot be opened ({_reason(error)}); "
-                "give a local folder or a URI such as s3://bucket/folder"
-            ) from error
-        local = isinstance(filesystem, fs.LocalFileSystem)
-        scheme = "" if local else str(location).partition("://")[0]
-        return cls(filesystem, path.rstrip("/"), scheme)
+        filesystem, path, scheme, query = open_location(location)
+        return cls(filesystem, path.rstrip("/"), scheme, query)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.path}" if self.scheme else self.path
+        """Its path, or its URI as `at` and `pandas.read_parquet` take it, without credentials."""
+        if not self.scheme:
+            return self.path
+        return f"{self.scheme}://{quote(self.path)}" + (f"?{self.query}" if self.query else "")
 
     @property
     def local(self) -> bool:
@@ -77,13 +73,18 @@ class Folder:
         return self.path.rpartition("/")[2]
 
     @property
+    def plain(self) -> "Folder":
+        """The same folder for those who do not want to wait for storage."""
+        return Folder(self.filesystem, self.path, self.scheme, self.query)
+
+    @property
     def parent(self) -> "Folder":
         """The folder it lies in."""
-        return Folder(self.filesystem, self.path.rpartition("/")[0] or "/", self.scheme)
+        return replace(self.plain, path=self.path.rpartition("/")[0] or "/")
 
-    def child(self, name: str) -> "Folder":
+    def child(self, name: str) -> Self:
         """Return the folder of this name, or relative path, within this one."""
-        return Folder(self.filesystem, self.full(name), self.scheme)
+        return replace(self, path=self.full(name))
 
     def full(self, relative: str) -> str:
         """Return a path on `filesystem` for a path relative to this folder."""
@@ -101,7 +102,8 @@ class Folder:
             self.delete(probe)
             self.files()
         except StorageError as error:
-            raise BadInput(f"storage: {self} cannot be used: {error}") from error
+            text = f"storage: {self} cannot be used: {error.reason}{advice(error)}"
+            raise BadInput(text) from error
 
     def write_whole(self, relative: str, data: bytes) -> None:
         """Write a file, or replace it, so that readers see all of it or what was there before.
@@ -109,11 +111,7 @@ class Folder:
         Raises:
             StorageError: The file is as it was, and no temporary file is left.
         """
-        with self.errors("write", relative):
-            if self.local:
-                _write_and_rename(Path(self.full(relative)), data)
-            else:
-                self._put(self.full(relative), data)
+        self.attempt("write", relative, lambda: self._write(relative, data))
 
     def read_bytes(self, relative: str) -> bytes:
         """Return the content of a file.
@@ -121,17 +119,21 @@ class Folder:
         Raises:
             StorageError: It is missing or cannot be read.
         """
-        with (
-            self.errors("read", relative),
-            self.filesystem.open_input_file(self.full(relative)) as stream,
-        ):
-            return bytes(stream.read())
+
+        def read() -> bytes:
+            with self.filesystem.open_input_file(self.full(relative)) as stream:
+                return bytes(stream.read())
+
+        return self.attempt("read", relative, read)
 
     def exists(self, relative: str) -> bool:
         """Return whether there is a file or folder of that path."""
-        with self.errors("look for", relative):
+
+        def look() -> bool:
             (info,) = self.filesystem.get_file_info([self.full(relative)])
             return bool(info.type != fs.FileType.NotFound)
+
+        return self.attempt("look for", relative, look)
 
     def files(self, relative: str = "", suffix: str = "") -> list[str]:
         """Return the sorted names of the visible files in a folder; none if it is missing."""
@@ -155,11 +157,7 @@ class Folder:
 
     def delete(self, relative: str) -> None:
         """Delete a file; one that is missing is fine."""
-        with self.errors("delete", relative):
-            try:
-                self.filesystem.delete_file(self.full(relative))
-            except FileNotFoundError:
-                return
+        self.attempt("delete", relative, lambda: self._delete(relative))
 
     def remove_temporaries(self) -> None:
         """Delete what killed writers left, at any depth. Other hidden files stay.
@@ -172,20 +170,45 @@ class Folder:
             if info.is_file and _TEMPORARY.fullmatch(info.base_name):
                 self.delete(os.path.relpath(info.path, self.path))
 
+    def attempt(self, action: str, relative: str, operation: Callable[[], T]) -> T:
+        """Do something with a file of this folder.
+
+        Args:
+            action: What it is, for the message: read, write, …
+            relative: The file.
+            operation: What to do. It may be done again if it fails.
+
+        Raises:
+            StorageError: It failed; the message says what was tried, where, and why it failed.
+        """
+        with self.errors(action, relative):
+            return operation()
+
     @contextmanager
     def errors(self, action: str, relative: str) -> Iterator[None]:
         """Turn what goes wrong inside into a `StorageError` that says what was tried, where."""
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
-            where = f"{self}/{relative}" if relative else str(self)
-            raise StorageError(f"cannot {action} {where}: {_reason(error)}") from error
+        except FAULTS as error:
+            where = self.child(relative) if relative else self
+            raise as_storage_error(f"cannot {action} {where}", error) from error
 
     def _entries(self, relative: str, recursive: bool = False) -> list[fs.FileInfo]:
         path = self.full(relative).rstrip("/")
-        with self.errors("list", relative):
-            selector = fs.FileSelector(path, allow_not_found=True, recursive=recursive)
-            return list(self.filesystem.get_file_info(selector))
+        selector = fs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        return self.attempt("list", relative, lambda: self.filesystem.get_file_info(selector))
+
+    def _write(self, relative: str, data: bytes) -> None:
+        if self.local:
+            _write_and_rename(Path(self.full(relative)), data)
+        else:
+            self._put(self.full(relative), data)
+
+    def _delete(self, relative: str) -> None:
+        try:
+            self.filesystem.delete_file(self.full(relative))
+        except FileNotFoundError:
+            return
 
     def _put(self, path: str, data: bytes) -> None:
         try:
@@ -230,10 +253,3 @@ def _sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _reason(error: BaseException) -> str:
-    """What the system says, without the path that the message names anyway."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or repr(error)).splitlines()[0]

@@ -1,13 +1,16 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import fsspec
 import pandas as pd
 import pytest
 from pyarrow import fs
 
 from study.storage import Folder
 from study.tables import SCHEMAS, TRIALS
+from tests.s3_server import S3Server, s3_server
 
 Pack = dict[str, Any]
 
@@ -109,15 +112,24 @@ def make_pack() -> Callable[..., Pack]:
     return pack_rows
 
 
-@pytest.fixture(params=["local", "subtree", "memory"])
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One server for all tests; whoever makes it fail sees to it that it works again."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "subtree", "memory", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    """An empty place for a study: a local folder, and two filesystems without rename."""
+    """An empty place for a study: a local folder, and filesystems without rename."""
     place = tmp_path / "with space" / "studies" / "test"
     if request.param == "local":
         return Folder.at(place)
     if request.param == "subtree":
         return Folder(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "studies/test")
-    fsspec = pytest.importorskip("fsspec")
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        return Folder.at(server.uri(f"with%20space/{uuid4().hex}/test", credentials=True))
     memory = fsspec.filesystem("memory", skip_instance_cache=True)
     memory.store, memory.pseudo_dirs = {}, [""]  # by default every instance shares them
     return Folder(fs.PyFileSystem(fs.FSSpecHandler(memory)), "/bucket/studies/test", "memory")

@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -6,6 +8,7 @@ import pytest
 
 from study import committing, ledger
 from study.committing import commit_failed, commit_pack
+from study.driver_folder import ReplacedError, take_over
 from study.packing import PlannedPack, pack_name
 from study.storage import Folder, StorageError
 from tests.study.plans import planned_trials
@@ -17,14 +20,6 @@ MEMBERS = tuple(planned_trials({"architecture": "linear", "latent_dim": 2, "seed
 IDS = [member.trial_id for member in MEMBERS]
 PACK = PlannedPack(pack_name(IDS), MEMBERS)
 KNOWN_TO_THE_DRIVER = {"study", "pack_id", "error", "dataset_fingerprint", "attempt", "node"}
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, none of which took any time."""
-    made: list[float] = []
-    monkeypatch.setattr(committing.time, "sleep", made.append)
-    return made
 
 
 @pytest.fixture
@@ -130,50 +125,64 @@ class Failing:
     """Lets the first so many writes of some files fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: str, times: float) -> None:
-        self.path, self.left = path, times
+        self.left = times
         self.written: list[str] = []
-        original = Folder.write_whole
+        original = Folder._write
 
-        def write_whole(folder: Folder, relative: str, data: bytes) -> None:
+        def write(folder: Folder, relative: str, data: bytes) -> None:
             if relative.startswith(path) and self.left > 0:
                 self.left -= 1
-                raise StorageError(f"cannot write {relative}: No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self.written.append(relative)
             original(folder, relative, data)
 
-        monkeypatch.setattr(Folder, "write_whole", write_whole)
+        monkeypatch.setattr(Folder, "_write", write)
 
 
 @pytest.mark.parametrize("path", ["models/", "units/", "epochs/", "trials/"])
 def test_storage_that_fails_for_a_moment(
-    place: Folder, rows: PackRows, pauses: list[float], monkeypatch: pytest.MonkeyPatch, path: str
+    place: Folder, rows: PackRows, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
+    said: list[str] = []
+    own = take_over(place, warn=said.append)
     rows.models[IDS[0]] = b"weights"
     failing = Failing(monkeypatch, path, times=3)
-    commit_pack(place, "mine", PACK, rows, {}, None)
+    monkeypatch.setattr("study.driver_folder.FIRST_PAUSE", 0.01)
+    commit_pack(own, "mine", PACK, rows, {}, None)
     assert list(read(place).index) == IDS
-    assert len(pauses) == 3
-    assert pauses == sorted(pauses)
     assert failing.written[-1] == f"trials/{PACK.pack_id}.parquet"
+    assert sorted(failing.written) == sorted(set(failing.written))  # nothing was written twice
     assert len(ledger.read_rows(place, "units", [f"{PACK.pack_id}.parquet"])) == len(rows.units)
+    begins, ends = said
+    assert "No space left on device; trying again for 5 min" in begins
+    assert ends.startswith("storage works again")
 
 
 @pytest.mark.parametrize("path", ["units/", "trials/"])
 def test_storage_that_fails_for_good(
-    place: Folder, rows: PackRows, pauses: list[float], monkeypatch: pytest.MonkeyPatch, path: str
+    place: Folder, rows: PackRows, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
+    own = take_over(place, patience=0.5, warn=lambda line: None)
     Failing(monkeypatch, path, times=float("inf"))
     with pytest.raises(StorageError, match="No space left on device"):
-        commit_pack(place, "mine", PACK, rows, {}, None)
-    assert sum(pauses) > 120  # minutes, for a network disk to come back
+        commit_pack(own, "mine", PACK, rows, {}, None)
     assert read(place).empty
 
 
-def test_a_fault_of_our_own_is_not_tried_again(
-    place: Folder, rows: PackRows, pauses: list[float]
-) -> None:
+def test_a_driver_that_was_replaced_commits_nothing(place: Folder, rows: PackRows) -> None:
+    own = take_over(place)
+    take_over(place)
+    with pytest.raises(ReplacedError):
+        commit_pack(own, "mine", PACK, rows, {}, None)
+    with pytest.raises(ReplacedError):
+        commit_failed(own, "mine", PACK, {}, "ValueError: it was told to")
+    assert read(place).empty
+    assert place.files("trials") == ["empty.parquet"]
+
+
+def test_a_fault_of_our_own_is_not_tried_again(place: Folder, rows: PackRows) -> None:
+    own = take_over(place, warn=pytest.fail)
     rows.trials["active_units"] = "many"
     with pytest.raises(ValueError, match="active_units"):
-        commit_pack(place, "mine", PACK, rows, {}, None)
-    assert pauses == []
+        commit_pack(own, "mine", PACK, rows, {}, None)
     assert read(place).empty

@@ -1,3 +1,8 @@
+import errno
+import fcntl
+import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +11,9 @@ import pytest
 from pyarrow import fs
 
 from search_spaces import BadInput
+from study.driver_folder import take_over
 from study.driver_lock import LOCK_FILE, driver_lock
-from study.storage import Folder
+from study.storage import Folder, StorageError
 
 HOLD = """
 import sys
@@ -37,6 +43,37 @@ def test_one_driver_at_a_time(place: Folder) -> None:
             raise AssertionError("a third driver got in")
     with driver_lock(place):
         pass
+
+
+def test_who_holds_it_is_told(place: Folder) -> None:
+    with driver_lock(place):
+        own = take_over(place)
+        here = f"process {os.getpid()} on {socket.gethostname()}, since {own.driver.started_at}"
+        with pytest.raises(BadInput, match=re.escape(here)), driver_lock(place):
+            raise AssertionError("a second driver got in")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_network_disk_without_locks(
+    place: Folder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with driver_lock(place):
+        pass
+
+
+def test_a_lock_that_cannot_be_had_is_an_error_of_storage(
+    place: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(StorageError, match=r"cannot lock .*\.driver\.lock"), driver_lock(place):
+        raise AssertionError("nobody knows whether it is free")
 
 
 def test_it_is_freed_by_an_error(place: Folder) -> None:

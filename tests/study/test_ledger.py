@@ -76,8 +76,8 @@ def test_columns_keep_their_descriptions_and_no_pandas_metadata(
     assert schema.equals(SCHEMAS["trials"], check_metadata=True)
     assert schema.metadata is None
     column = pq.read_metadata(tmp_path / "trials" / "p.parquet").row_group(0).column(0)
-    assert column.compression == "ZSTD"
-    assert column.has_dictionary_page
+    assert column.compression == "LZ4"
+    assert not column.has_dictionary_page
 
 
 def test_commit_is_idempotent_and_ignores_the_order_of_lanes(
@@ -194,6 +194,32 @@ def test_a_doubled_trial_keeps_one_row(
     )
     others = {name for pack in (first, second) for name in pack["done"]} | {"x"}
     assert set(committed.index) == others
+
+
+@pytest.mark.parametrize("table", ["units", "epochs"])
+def test_a_mark_whose_other_rows_are_missing_does_not_count(
+    folder: Folder, make_pack: MakePack, table: str
+) -> None:
+    """Another driver cleaned them away in the middle of a commit: its trials run again."""
+    ledger.create_tables(folder)
+    ledger.commit(folder, **make_pack("p", ["x", "y"], failed=["z"], attempt=2))
+    ledger.commit(folder, **make_pack("q", ["y"]))
+    folder.delete(f"{table}/p.parquet")
+    committed = ledger.committed(folder).set_index("trial_id")
+    assert dict(committed["pack_id"]) == {"y": "q", "z": "p"}
+    ledger.clean(folder)
+    check(folder, {"y", "z"})
+    cleaned = ledger.committed(folder).set_index("trial_id")
+    pd.testing.assert_frame_equal(cleaned.sort_index(), committed.sort_index())
+    ledger.commit(folder, **make_pack("p", ["x", "y"]))
+    ledger.clean(folder)
+    check(folder, {"x", "y", "z"})
+    for pack_id in "pq":
+        folder.delete(f"{table}/{pack_id}.parquet")
+    ledger.forget_failed(folder, ["z"])
+    assert ledger.committed(folder).empty
+    ledger.clean(folder)
+    check(folder, set())
 
 
 class Crash(BaseException):

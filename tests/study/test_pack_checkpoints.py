@@ -1,4 +1,8 @@
+import errno
 import json
+import os
+import pickle
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +11,11 @@ import pytest
 import torch
 
 from search_spaces import RecordSettings, TilesDataset, load_spec
+from study.driver_folder import take_over
 from study.pack_checkpoints import FolderCheckpoints, find_resumable
 from study.packing import pack_name
 from study.planning import PlannedTrial, plan_study
-from study.storage import Folder, StorageError
+from study.storage import Folder
 from trainables.datasets import load_dataset
 from trainables.device_data import DeviceData
 from trainables.training import PackTraining
@@ -64,16 +69,46 @@ def test_a_checkpoint_comes_back_whole(folder: Folder) -> None:
 def test_storage_that_fails_stops_no_training(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = FolderCheckpoints(folder)
-    store.save("pack-1", b"one")
+    """Nor makes it wait, whatever happens to storage, and also with a folder that waits."""
+    store = FolderCheckpoints(take_over(folder, warn=pytest.fail))
+    assert store.save("pack-1", b"one") is None
+    for number in (errno.ENOSPC, errno.ETIMEDOUT, errno.EACCES):
 
-    def fail(self: Folder, relative: str, data: bytes) -> None:
-        raise StorageError("cannot write: No space left on device")
+        def fail(self: Folder, relative: str, data: bytes, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        start = time.monotonic()
+        with monkeypatch.context() as patched:
+            patched.setattr(Folder, "_write", fail)
+            reason = store.save("pack-1", b"another")
+        assert reason is not None
+        assert os.strerror(number) in reason
+        assert "pack-1" in reason
+        assert time.monotonic() - start < 0.5
+    assert store.load("pack-1") == b"one"
+
+
+def test_storage_that_fails_for_a_moment_is_waited_for_by_who_loads(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worker too, where the folder was sent to and its warnings are nobody's."""
+    store = pickle.loads(pickle.dumps(FolderCheckpoints(take_over(folder, warn=pytest.fail))))
+    store.save("pack-1", b"one")
+    monkeypatch.setattr("study.driver_folder.FIRST_PAUSE", 0.01)
+    faults = [errno.ESTALE, errno.ECONNREFUSED, errno.EIO]
+    original = Folder.full
+
+    def full(self: Folder, relative: str) -> str:
+        if faults:
+            raise OSError(number := faults.pop(), os.strerror(number))
+        return original(self, relative)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Folder, "write_whole", fail)
-        store.save("pack-1", b"another")
-    assert store.load("pack-1") == b"one"
+        patched.setattr(Folder, "full", full)
+        patched.setattr(Folder, "child", lambda self, name: self)  # for messages
+        assert store.load("pack-1") == b"one"
+    assert not faults
+    assert store.load("pack-2") is None
 
 
 def test_packs_are_found_with_their_members_in_order(folder: Folder, data: DeviceData) -> None:

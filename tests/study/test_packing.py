@@ -243,3 +243,29 @@ def test_costs_are_not_computed_for_each_trial(seeds: int, monkeypatch: pytest.M
     random.Random(0).shuffle(planned)
     assert len(trial_costs(planned, {"tiles": load_dataset(tiles)})) == 200 * (seeds + 1)
     assert len(computed) == 200
+
+
+def test_a_pack_put_back_goes_before_all_others_as_it_was() -> None:
+    planned = planned_trials()
+    mine = [PlannedPack(f"pack-{n}", (planned[n],)) for n in range(2)]
+    queue = queue_of(planned, pack_size=2, resumed=mine)
+    first = queue.next_pack()
+    assert first is not None
+    left = queue.packs_left
+    queue.put_back(first)
+    assert queue.packs_left == left + 1
+    assert queue.next_pack() is first
+    assert queue.next_pack() is mine[1]
+    assert queue.packs_left == len(drain(queue))
+
+
+def test_packs_are_cut_anew_when_the_cluster_grows() -> None:
+    """Sixteen trials: four lanes for two workers; with sixteen, one for each that is left."""
+    axes = {"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 15]}}
+    queue = queue_of(planned_trials(axes), workers=2)
+    first = queue.next_pack()
+    assert first is not None
+    assert (len(first.members), queue.packs_left) == (4, 3)
+    queue.workers = 16
+    assert queue.packs_left == 12
+    assert [len(pack.members) for pack in drain(queue)] == [1] * 12

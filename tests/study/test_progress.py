@@ -90,6 +90,26 @@ def test_what_goes_wrong_is_told(clock: Clock) -> None:
     assert "5/10 trials done" in lines[-1]
 
 
+def test_a_trial_that_failed_in_its_pack_is_told(clock: Clock) -> None:
+    progress, text = show()
+    status = ["completed", "failed", "completed"]
+    error = [None, "out of memory, and by itself in its pack: x", None]
+    progress.finish(PACKS[1], rows(PACKS[1], status=status, error=error))
+    line = f"trial {PLANNED[5].trial_id} failed: out of memory, and by itself in its pack: x"
+    assert line in text.getvalue().splitlines()
+    assert progress.failed == 1
+    assert "4/10 trials done" in progress.line()
+
+
+def test_a_pack_that_is_put_back_trains_no_more(clock: Clock) -> None:
+    progress, _ = show()
+    progress.report(PACKS[0], {"epoch": 10})
+    progress.leave(PACKS[0])
+    progress.leave(PACKS[1])  # which had no result yet
+    assert "training" not in progress.line()
+    assert "2/10 trials done" in progress.line()
+
+
 def test_a_log_file_gets_a_line_now_and_then(clock: Clock) -> None:
     progress, text = show()
     with progress:

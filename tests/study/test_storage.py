@@ -69,7 +69,8 @@ def test_local_locations(location: str, tmp_path: Path, monkeypatch: pytest.Monk
 def test_uris() -> None:
     folder = Folder.at("s3://bucket/some/studies/?region=eu-west-1")
     assert not folder.local
-    assert str(folder.child("mnist")) == "s3://bucket/some/studies/mnist"
+    assert str(folder.child("mnist")) == "s3://bucket/some/studies/mnist?region=eu-west-1"
+    assert str(folder.parent) == "s3://bucket/some?region=eu-west-1"
     assert folder.name == "studies"
     assert Folder.at(folder) is folder
 

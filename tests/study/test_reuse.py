@@ -1,0 +1,102 @@
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from search_spaces import RecordSettings, load_spec
+from study import ledger
+from study.driver_folder import take_over
+from study.frozen_spec import freeze
+from study.reuse import reuse_finished
+from study.storage import Folder, StorageError
+from tests.study.plans import planned_trials
+
+MakePack = Callable[..., dict[str, Any]]
+
+PLANNED = planned_trials({"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 3]}})
+WAITING = {p.trial_id: p for p in PLANNED}
+IDS = sorted(WAITING)
+RECORD = RecordSettings(models=True)
+
+
+def write_study(folder: Folder, make_pack: MakePack, packs: dict[str, list[str]]) -> None:
+    """A study beside this one that has finished some of the trials."""
+    content = {
+        "study": folder.name,
+        "dataset": "tiles",
+        "axes": {"architecture": "linear", "latent_dim": 2},
+        "record": {"models": True},
+    }
+    freeze(folder, load_spec(content), {"numerics_version": 1})
+    ledger.create_tables(folder)
+    for pack_id, members in packs.items():
+        pack = make_pack(pack_id, members)
+        ledger.commit(folder, **pack | {"trials": pack["trials"].assign(device="cpu")})
+        for member in members:
+            folder.write_whole(f"models/{member}.safetensors", member.encode())
+
+
+@pytest.fixture
+def ours(folder: Folder) -> Folder:
+    ledger.create_tables(folder)
+    return folder
+
+
+def test_finished_trials_are_taken(ours: Folder, make_pack: MakePack) -> None:
+    packs = {"p": IDS[:2], "q": [IDS[2], "stranger"]}
+    write_study(ours.parent.child("other"), make_pack, packs)
+    assert reuse_finished(take_over(ours), WAITING, RECORD, gpu=False) == {"other": 3}
+    rows = ledger.read_trials(ours)
+    assert sorted(rows["trial_id"]) == IDS[:3]
+    assert set(rows["study"]) == {"test"}
+    units = pd.read_parquet(ours.full("units"), filesystem=ours.filesystem)
+    assert sorted(set(units["trial_id"])) == IDS[:3]
+    assert set(units["study"]) == {"test"}
+    assert ours.read_bytes(f"models/{IDS[2]}.safetensors") == IDS[2].encode()
+    assert reuse_finished(ours, WAITING, RECORD, gpu=True) == {}
+    assert reuse_finished(ours, WAITING, RecordSettings(), gpu=False) == {}
+
+
+MODEL = f"models/{IDS[1]}.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("damage", "how", "taken"),
+    [
+        ("study.yaml", "damaged", 0),
+        ("study.yaml", "gone", 0),
+        ("trials/p.parquet", "damaged", 0),
+        ("trials/p.parquet", "gone", 1),
+        ("units/p.parquet", "damaged", 1),
+        ("units/p.parquet", "gone", 1),
+        ("epochs/p.parquet", "damaged", 1),
+        ("epochs/p.parquet", "gone", 1),
+        (MODEL, "gone", 1),
+    ],
+)
+def test_a_damaged_neighbour_is_not_this_study_s_trouble(
+    ours: Folder, make_pack: MakePack, damage: str, how: str, taken: int
+) -> None:
+    other = ours.parent.child("other")
+    write_study(other, make_pack, {"p": IDS[:2], "q": [IDS[2]]})
+    if how == "gone":
+        other.delete(damage)
+    else:
+        other.write_whole(damage, b"not what it was")
+    result = reuse_finished(ours, WAITING, RECORD, gpu=False)
+    assert result == ({"other": taken} if taken else {})
+    assert set(ledger.committed(ours)["trial_id"]) == ({IDS[2]} if taken else set())
+
+
+def test_our_own_storage_is(
+    ours: Folder, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(ours.parent.child("other"), make_pack, {"p": IDS[:2]})
+
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Folder, "_write", fail)
+    with pytest.raises(StorageError, match="cannot write"):
+        reuse_finished(ours, WAITING, RECORD, gpu=False)
