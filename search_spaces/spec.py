@@ -159,16 +159,33 @@ class ResourceSettings(SpecModel):
         pack_size: Trials per pack; "auto" sizes packs for the memory and the devices found.
         cpus_per_pack: CPUs that Ray reserves for a pack.
         gpus_per_pack: GPUs, or the share of one, that Ray reserves for a pack; "auto" takes a GPU
-            where there is one.
-        max_failures: How often a pack whose worker died is started again.
+            where there is one, or where a node type of the cluster's autoscaler has one.
+        max_packs: Packs that run at a time; "auto" takes as many as there is room for, now or
+            when the cluster's autoscaler has started all it may.
+        max_failures: How often a pack whose worker died is started again; nodes that are lost
+            do not count.
         checkpoint_seconds: Least time between two checkpoints of a pack.
+        storage_patience_seconds: How long the driver waits for storage that fails (full, or out
+            of reach) before it stops with exit code 3.
     """
 
     pack_size: Literal["auto"] | Count = "auto"
     cpus_per_pack: Count = 1
     gpus_per_pack: Literal["auto"] | PositiveOrZero = "auto"
+    max_packs: Literal["auto"] | Count = "auto"
     max_failures: CountOrZero = 2
     checkpoint_seconds: PositiveOrZero = 60.0
+    storage_patience_seconds: PositiveOrZero = 300.0
+
+    @field_validator("gpus_per_pack")
+    @classmethod
+    def _can_be_reserved(cls, gpus: Literal["auto"] | float) -> Literal["auto"] | float:
+        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
+            raise ValueError(
+                f"{gpus:g} GPUs cannot be reserved; give a share of one, such as 0.25, or a whole "
+                "number"
+            )
+        return gpus
 
 
 class RecordSettings(SpecModel):

@@ -1,67 +1,85 @@
-"""The driver's side of Ray Tune: packs handed out as trials, results committed as they come."""
+"""The driver's side of Ray Tune: how workers are asked for and packs are cut for them.
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
+Tune wants a trial's config before it looks for a node, and a pack should be cut for the node that
+was found. So a Tune trial starts without a pack: it asks for a worker. Its first result says
+where the worker runs and what it has; the driver, which takes results one at a time, cuts a pack
+for it and assigns it before Tune asks the actor to go on. No pack waits for a node of a certain
+kind, whatever nodes turn up, and the autoscaler sees as many requests as there are packs to cut.
+
+A Tune trial that fails is not tried again by Tune: its pack goes back to the head of the queue,
+and the next worker that asks goes on from its checkpoint.
+"""
+
 from typing import Any
 
-from ray.tune import Callback
-from ray.tune.experiment import Trial as TuneTrial
+from ray.tune import Stopper
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from search_spaces import ResourceSettings, StudySpec
-from study.committing import commit_failed, commit_pack
-from study.pack_checkpoints import FolderCheckpoints
 from study.packing import PackQueue, PlannedPack
-from study.progress import Progress
-from study.storage import Folder
-from trainables.tune_trainable import ROWS, pack_config
+from study.workers import Workers
 
-__all__ = ["PackCallback", "PackSearcher"]
-
-REPORT_SECONDS = 2.0
-"""Least time between two results of a pack."""
-
-_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt|BadInput)\b")
+__all__ = ["PackScheduler", "PackSearcher", "PackStopper"]
 
 
 class PackSearcher(Searcher):
-    """Hands out the next pack whenever Tune has room for one.
+    """Asks Tune for workers, as many as there are packs to cut and as may run at a time.
 
-    It is done when nothing waits and nothing runs, since a pack that fails for good comes back
-    as packs of one trial.
+    It is done when nothing waits and nothing runs, since a pack may come back.
+
+    Attributes:
+        running: Packs by the Tune trial that trains them.
+        waiting: Tune trials that have no pack yet.
     """
 
-    def __init__(self, queue: PackQueue, spec: StudySpec) -> None:
+    def __init__(self, queue: PackQueue, workers: Workers) -> None:
         """Take packs from a queue."""
         super().__init__()
         self._queue = queue
-        self._spec = spec
+        self._workers = workers
         self.running: dict[str, PlannedPack] = {}
+        self.waiting: set[str] = set()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing waits for a worker and nothing runs."""
+        return not (self.running or self._queue.packs_left)
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the config of the next pack; None while packs that run may still come back."""
-        pack = self._queue.next_pack()
-        if pack is None:
-            return None if self.running else Searcher.FINISHED
-        self.running[trial_id] = pack
-        resources: ResourceSettings = self._spec.resources
-        return pack_config(
-            pack.pack_id,
-            [member.trial for member in pack.members],
-            [member.trial_id for member in pack.members],
-            self._spec.record,
-            threads=resources.cpus_per_pack,
-            # Checkpoints are taken between results.
-            report_seconds=min(REPORT_SECONDS, resources.checkpoint_seconds),
-            checkpoint_seconds=resources.checkpoint_seconds,
-        )
+        """Return an empty config, for a worker to be found; None while there are enough."""
+        if self.done:
+            return Searcher.FINISHED
+        asked, count = len(self.waiting), self._workers.count
+        if asked + len(self.running) >= count or asked >= self._queue.packs_left:
+            return None
+        self.waiting.add(trial_id)
+        return {}
 
-    def finish(self, tune_id: str, *, failed: bool = False) -> None:
-        """Note that a pack is done, or failed for good: then its members wait again, alone."""
-        pack = self.running.pop(tune_id)
-        if failed and len(pack.members) > 1:
-            self._queue.split(pack)
+    def take(self, trial_id: str, memory: int) -> PlannedPack | None:
+        """Cut a pack for the worker of a Tune trial; None if others have taken all.
+
+        Args:
+            trial_id: The Tune trial.
+            memory: Bytes that its pack may use.
+        """
+        self.waiting.discard(trial_id)
+        self._queue.memory, self._queue.workers = memory, self._workers.count
+        pack = self._queue.next_pack()
+        if pack is not None:
+            self.running[trial_id] = pack
+        return pack
+
+    def finish(self, trial_id: str) -> None:
+        """Note that a pack is done."""
+        del self.running[trial_id]
+
+    def put_back(self, trial_id: str) -> None:
+        """Let a pack go on with another worker."""
+        self._queue.put_back(self.running.pop(trial_id))
+
+    def split(self, trial_id: str) -> None:
+        """Let the members of a pack run alone, each on a worker."""
+        self._queue.split(self.running.pop(trial_id))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -79,86 +97,32 @@ class PackSearcher(Searcher):
         raise RuntimeError("a study is resumed with `vae-study resume`, not with Tuner.restore")
 
 
-class PackCallback(Callback):
-    """Commits each pack when its rows arrive, and tells the progress display."""
+class PackStopper(Stopper):
+    """Ends the run when every pack is done, though workers that were asked for may be missing."""
 
-    def __init__(
-        self,
-        folder: Folder,
-        spec: StudySpec,
-        searcher: PackSearcher,
-        attempts: Mapping[str, int],
-        progress: Progress,
-    ) -> None:
-        """Commit to a study's folder.
-
-        Args:
-            folder: The study's folder.
-            spec: The study.
-            searcher: Which packs run.
-            attempts: The number of the attempt by trial_id, where it is not the first.
-            progress: Told of results, finished packs and failures.
-        """
-        self._folder = folder
-        self._spec = spec
+    def __init__(self, searcher: PackSearcher) -> None:
+        """Follow a searcher."""
         self._searcher = searcher
-        self._attempts = attempts
-        self._progress = progress
-        self._checkpoints = FolderCheckpoints(folder)
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no trial by its result."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether all is done."""
+        return self._searcher.done
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it for Tuner.restore, which a study does not use
 
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[TuneTrial],
-        trial: TuneTrial,
-        result: dict[str, Any],
-        **info: Any,
-    ) -> None:
-        """Commit the rows of a finished pack, which leave the result with that."""
-        pack = self._searcher.running[trial.trial_id]
-        rows = result.pop(ROWS, None)
-        self._progress.report(pack, result)
-        if rows is None:
-            return
-        commit_pack(
-            self._folder, self._spec.study, pack, rows, self._attempts, result.get("hostname")
-        )
-        self._checkpoints.delete(pack.pack_id)
-        self._progress.finish(pack, rows.trials)
-        self._searcher.finish(trial.trial_id)
 
-    def on_trial_recover(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
-        """Say that a pack is being started again."""
-        if pack := self._searcher.running.get(trial.trial_id):
-            self._progress.warn(f"{pack.pack_id} starts again: {_reason(trial)}")
+class PackScheduler(FIFOScheduler):
+    """Leaves it to Tune which trial gets the worker of a pack that is done: the newest.
 
-    def on_trial_error(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
-        """Let the members of a failed pack run alone; record a trial that failed alone."""
-        pack = self._searcher.running.get(trial.trial_id)
-        if pack is None:  # its rows are committed; only the actor failed, on its way out
-            return
-        error = _reason(trial)
-        if len(pack.members) > 1:
-            self._progress.warn(f"{pack.pack_id} failed, its trials go on one by one: {error}")
-        else:
-            commit_failed(self._folder, self._spec.study, pack, self._attempts, error)
-            self._progress.fail(pack, error)
-        self._checkpoints.delete(pack.pack_id)
-        self._searcher.finish(trial.trial_id, failed=True)
+    Tune's own would search all trials, done ones too, for the oldest that waits at every step,
+    and give it that worker, though one of its own is starting up and is killed then. With packs
+    that take seconds no worker but the first would ever be ready.
+    """
 
-
-def _reason(trial: TuneTrial) -> str:
-    """Return the line of a trial's traceback that says what happened."""
-    if trial.error_file is None or not Path(trial.error_file).exists():
-        return "the worker died without a word"
-    text = Path(trial.error_file).read_text(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or lines or ["the worker died without a word"])[-1]
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Choose none."""

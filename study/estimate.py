@@ -1,21 +1,28 @@
-"""What a study would take: packs, memory and time, from a short measurement on this machine."""
+"""What a study would take: packs, memory and time, from measurements, here or on GPUs elsewhere."""
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heapreplace
 
 import torch
 
-from study.packing import PackQueue, PlannedPack, TrialCost
+from search_spaces import BadInput, ResourceSettings
+from study.packing import PackQueue, PlannedPack, TrialCost, packs_on_gpus
 from study.planning import PlannedTrial
+from study.throughput import Throughput, samples_per_second
 from trainables.datasets import ImageData
-from trainables.device_data import DeviceData
-from trainables.pack import Pack
-from trainables.process import prepare_process
 
-__all__ = ["GroupEstimate", "estimate_groups"]
+__all__ = [
+    "START_SECONDS",
+    "GpuEstimate",
+    "GroupEstimate",
+    "estimate_groups",
+    "estimate_on_gpus",
+    "run_in_thought",
+]
 
-MINIBATCHES = 8
+START_SECONDS = 10.0
+"""What a worker takes until it trains: Python, Ray, PyTorch and CUDA, on a node that is up."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def estimate_groups(
     for (label, architecture, _, _), packs in shapes.items():
         largest = max(packs, key=lambda pack: len(pack.members))
         members = [member for pack in packs for member in pack.members]
-        rate = _samples_per_second(largest.members, datasets[label])
+        rate = samples_per_second(largest.members, datasets[label], torch.device("cpu"))
         images = sum(len(datasets[label].train) * member.trial.epochs for member in members)
         groups.append(
             GroupEstimate(
@@ -76,13 +83,97 @@ def estimate_groups(
     return groups
 
 
-def _samples_per_second(members: Sequence[PlannedTrial], data: ImageData) -> float:
-    """Train a pack on a few minibatches, on one thread, and return images per second."""
-    prepare_process(threads=1)
-    images = MINIBATCHES * members[0].trial.batch_size
-    few = replace(data, train=data.train[:images], test=data.test[:1])
-    pack = Pack([m.trial for m in members], DeviceData.load(few, torch.device("cpu")))
-    pack.train_epoch()  # the first one allocates and warms up
-    start = time.perf_counter()
-    pack.train_epoch()
-    return len(members) * pack.samples_per_epoch / (time.perf_counter() - start)
+@dataclass(frozen=True)
+class GpuEstimate:
+    """A study on a number of GPUs.
+
+    Attributes:
+        basis: What the speed of a GPU is based on.
+        workers: Packs that run at a time.
+        packs: Packs in all.
+        lanes: Trials of the largest pack.
+        memory: Bytes of the largest pack, an estimate from above.
+        makespan: Seconds from the start of the first worker to the end of the last pack.
+        gpu_hours: GPU time until each worker has nothing left to do, starting it included.
+        idle_gpu_hours: GPU time more, if all GPUs are kept until the last pack is done.
+    """
+
+    basis: str
+    workers: int
+    packs: int
+    lanes: int
+    memory: int
+    makespan: float
+    gpu_hours: float
+    idle_gpu_hours: float
+
+
+def estimate_on_gpus(
+    planned: Sequence[PlannedTrial],
+    costs: dict[str, TrialCost],
+    datasets: Mapping[str, ImageData],
+    resources: ResourceSettings,
+    gpus: int,
+    throughput: Throughput,
+) -> GpuEstimate:
+    """Cut a study for so many GPUs and run it in thought: costly packs first, who is free takes.
+
+    Args:
+        planned: Its trials.
+        costs: By trial_id.
+        datasets: Images by label.
+        resources: What the study may use; `auto` is one GPU per pack.
+        gpus: How many GPUs there would be.
+        throughput: What packs take.
+
+    Raises:
+        BadInput: The study uses no GPUs, or a pack needs more than there would be.
+    """
+    each = 1.0 if resources.gpus_per_pack == "auto" else resources.gpus_per_pack
+    if not each:
+        raise BadInput("resources.gpus_per_pack: 0, and --gpus plans for GPUs; give 'auto' or more")
+    workers = packs_on_gpus(gpus, each)
+    if resources.max_packs != "auto":
+        workers = min(workers, resources.max_packs)
+    if not workers:
+        raise BadInput(f"--gpus: {gpus}, and a pack takes {each:g}; give more")
+    queue = PackQueue(
+        planned, costs, pack_size=resources.pack_size, workers=workers, memory=2**62, gpu=True
+    )
+    packs: list[PlannedPack] = []
+    while pack := queue.next_pack():
+        packs.append(pack)
+    seconds = [
+        throughput.seconds(
+            pack,
+            work=max(costs[member.trial_id].work for member in pack.members),
+            images=len(datasets[pack.members[0].trial.dataset.label].train),
+        )
+        for pack in packs
+    ]
+    ends = run_in_thought(seconds, workers, START_SECONDS)
+    makespan = max(ends, default=0.0)
+    return GpuEstimate(
+        basis=throughput.basis,
+        workers=workers,
+        packs=len(packs),
+        lanes=max((len(pack.members) for pack in packs), default=0),
+        memory=max((sum(costs[m.trial_id].memory for m in p.members) for p in packs), default=0),
+        makespan=makespan,
+        gpu_hours=each * sum(ends) / 3600,
+        idle_gpu_hours=(gpus * makespan - each * sum(ends)) / 3600,
+    )
+
+
+def run_in_thought(seconds: Sequence[float], workers: int, start: float) -> list[float]:
+    """Return when each worker that is used has done its last job (list scheduling).
+
+    Args:
+        seconds: What jobs take, in the order in which they are handed out.
+        workers: Workers, all free at the beginning; who is free first takes the next job.
+        start: Seconds that a worker takes to start.
+    """
+    free = [start] * min(workers, len(seconds))
+    for job in seconds:
+        heapreplace(free, free[0] + job)
+    return sorted(free)

@@ -1,4 +1,9 @@
-"""Cutting trials into packs when resources turn up: what is stacked, how many, in which order."""
+"""Cutting trials into packs when workers turn up: what is stacked, how many, in which order.
+
+A pack is cut when a worker asks for one, for the memory that this worker has and for the number
+of workers that the cluster has by then. So a cluster may grow, shrink, or mix large and small
+GPUs, and nothing has to be placed: whoever has room takes what suits it.
+"""
 
 import hashlib
 from collections import deque
@@ -13,7 +18,14 @@ from study.planning import PlannedTrial
 from trainables.costs import lane_cost
 from trainables.datasets import ImageData
 
-__all__ = ["PackQueue", "PlannedPack", "TrialCost", "pack_name", "trial_costs"]
+__all__ = [
+    "PackQueue",
+    "PlannedPack",
+    "TrialCost",
+    "pack_name",
+    "packs_on_gpus",
+    "trial_costs",
+]
 
 AUTO_LANES = {"dense": 4, "linear": 4, "conv": 2}
 """Lanes of an `auto` pack on one CPU thread: beyond these, images per second only fall."""
@@ -74,15 +86,21 @@ def trial_costs(
 
 @dataclass
 class _Group:
-    """Trials of one stack_key that wait, and the size of the packs to cut from them."""
+    """Trials of one stack_key that wait, in the order in which they are cut into packs."""
 
     waiting: deque[PlannedTrial]
-    size: int
     work: float  # of the costliest trial
+    memory: int  # of the largest one
+    lanes: int  # that a device makes use of
 
 
 class PackQueue:
-    """Trials that wait to be run, handed out as packs, costly ones first."""
+    """Trials that wait to be run, handed out as packs, costly ones first.
+
+    Attributes:
+        workers: How many packs run at a time, as far as is known now.
+        memory: Bytes that a pack may use, on the worker that was there last.
+    """
 
     def __init__(
         self,
@@ -109,11 +127,14 @@ class PackQueue:
             gpu: Whether packs run on GPUs.
             resumed: Packs that have a checkpoint; they keep their members and go first.
         """
-        self._first = list(resumed)
+        self.workers = workers
+        self.memory = memory
+        self._pack_size = pack_size
+        self._rounds = 1 if gpu else CPU_ROUNDS
+        self._trials = len(waiting)
+        self._first = deque(resumed)
         taken = {member.trial_id for pack in resumed for member in pack.members}
         rest = [planned for planned in waiting if planned.trial_id not in taken]
-        rounds = 1 if gpu else CPU_ROUNDS
-        share = max(1, ceil(len(waiting) / (rounds * workers)))
 
         mixed = gpu or pack_size != "auto"
         stackable: dict[tuple[StackKey, int], list[PlannedTrial]] = {}
@@ -124,15 +145,16 @@ class PackQueue:
         groups = []
         for key in sorted(stackable, key=repr):
             group = sorted(stackable[key], key=lambda p: p.trial.latent_dim)
-            costliest = max(costs[p.trial_id].work for p in group)
-            if pack_size == "auto":
-                fitting = memory // max(costs[p.trial_id].memory for p in group)
-                family = group[0].trial.architecture.family
-                limit = min(share, AUTO_LANES_GPU if gpu else AUTO_LANES[family], max(1, fitting))
-            else:
-                limit = pack_size
-            packs = ceil(len(group) / limit)
-            groups.append(_Group(deque(group), ceil(len(group) / packs), costliest))
+            own = [costs[p.trial_id] for p in group]
+            family = group[0].trial.architecture.family
+            groups.append(
+                _Group(
+                    deque(group),
+                    work=max(cost.work for cost in own),
+                    memory=max(cost.memory for cost in own),
+                    lanes=AUTO_LANES_GPU if gpu else AUTO_LANES[family],
+                )
+            )
         self._groups = deque(sorted(groups, key=lambda group: -group.work))
 
     def __len__(self) -> int:
@@ -140,27 +162,56 @@ class PackQueue:
         waiting = sum(len(group.waiting) for group in self._groups)
         return waiting + sum(len(pack.members) for pack in self._first)
 
+    @property
+    def packs_left(self) -> int:
+        """How many packs the trials that wait make, cut as they would be now."""
+        return len(self._first) + sum(self._packs(group) for group in self._groups)
+
     def next_pack(self) -> PlannedPack | None:
-        """Take the next pack; None when nothing waits."""
+        """Cut the next pack for `workers` and `memory`; None when nothing waits."""
         if self._first:
-            return self._first.pop(0)
+            return self._first.popleft()
         while self._groups:
             group = self._groups[0]
             if group.waiting:
-                size = min(group.size, len(group.waiting))
+                size = ceil(len(group.waiting) / self._packs(group))
                 return _pack([group.waiting.popleft() for _ in range(size)])
             self._groups.popleft()
         return None
 
+    def put_back(self, pack: PlannedPack) -> None:
+        """Let a pack go on somewhere else, before all others."""
+        self._first.appendleft(pack)
+
     def split(self, pack: PlannedPack) -> None:
         """Put the members of a pack that failed back, each to run by itself."""
         self._first += [_pack([member]) for member in pack.members]
+
+    def _packs(self, group: _Group) -> int:
+        """Return into how many packs a group is cut; their sizes differ by one at most."""
+        if self._pack_size == "auto":
+            share = ceil(self._trials / (self._rounds * self.workers))
+            limit = min(share, group.lanes, max(1, self.memory // group.memory))
+        else:
+            limit = self._pack_size
+        return ceil(len(group.waiting) / limit)
 
 
 def pack_name(trial_ids: Sequence[str]) -> str:
     """Return the pack_id of these members, whatever their order."""
     digest = hashlib.sha256("\n".join(sorted(trial_ids)).encode()).hexdigest()
     return f"pack-{digest[:16]}"
+
+
+def packs_on_gpus(gpus: float, each: float) -> int:
+    """Return how many packs so many GPUs of a node hold, where each takes so many or a share.
+
+    A share of a GPU is a share of one: of three tenths, each GPU holds three. Ray counts in
+    ten-thousandths.
+    """
+    if each >= 1:
+        return int(gpus // each)
+    return int(gpus) * int(1e4 // max(1, round(each * 1e4)))
 
 
 def _pack(members: Sequence[PlannedTrial]) -> PlannedPack:

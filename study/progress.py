@@ -88,21 +88,28 @@ class Progress:
 
     def finish(self, pack: PlannedPack, trials: pd.DataFrame) -> None:
         """Take the rows of a finished pack."""
-        self._leave(pack)
-        self._statuses.update(trials["status"])
-        active = trials.loc[trials["status"] == "completed", "active_units"]
-        if len(active):
-            low, high = int(active.min()), int(active.max())
-            before = self._active or (low, high)
-            self._active = min(low, before[0]), max(high, before[1])
-        for row in trials[trials["status"] == "diverged"].itertuples():
-            self.warn(f"trial {row.trial_id} diverged after epoch {row.epochs_trained}")
-        self._done += len(trials)
+        self._finish(pack)
+        active, done = [], 0
+        for row in trials.to_dict("records"):
+            status = row["status"]
+            self._statuses[status] += 1
+            done += status != "failed"
+            if status == "completed":
+                active.append(int(row["active_units"]))
+            elif status == "diverged":
+                trained = int(row["epochs_trained"])
+                self.warn(f"trial {row['trial_id']} diverged after epoch {trained}")
+            elif status == "failed":
+                self.warn(f"trial {row['trial_id']} failed: {row['error']}")
+        if active:
+            low, high = self._active or (active[0], active[0])
+            self._active = min(low, *active), max(high, *active)
+        self._done += done
         self._show()
 
     def fail(self, pack: PlannedPack, error: str) -> None:
         """Take a pack that failed for good."""
-        self._leave(pack)
+        self._finish(pack)
         self._statuses["failed"] += len(pack.members)
         for member in pack.members:
             self.warn(f"trial {member.trial_id} failed: {error}")
@@ -133,8 +140,12 @@ class Progress:
                 parts.append(f"{self._statuses[status]} {status}")
         return ", ".join(parts)
 
-    def _leave(self, pack: PlannedPack) -> None:
+    def leave(self, pack: PlannedPack) -> None:
+        """Take a pack off that is not being trained any more, finished or not."""
         self._running.pop(pack.pack_id, None)
+
+    def _finish(self, pack: PlannedPack) -> None:
+        self.leave(pack)
         self._finished_work += self._pack_work(pack)
 
     def _pack_work(self, pack: PlannedPack) -> float:

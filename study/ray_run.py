@@ -6,48 +6,37 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 # Read when ray.tune is imported. Results go to tables, so Tune's own CSV, JSON and TensorBoard
 # logs would be written for nobody; state for Tuner.restore is of no use for the same reason.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Tune would ask for one worker after the other; `PackSearcher` knows how many are wanted.
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100000")
 
 import ray
 from ray import tune
 from rich.console import Console
 
-from search_spaces import ResourceSettings, StudySpec
+from search_spaces import StudySpec
 from study import ledger
-from study.dispatch import PackCallback, PackSearcher
+from study.dispatch import PackScheduler, PackSearcher, PackStopper
+from study.pack_callback import PackCallback
 from study.pack_checkpoints import FolderCheckpoints, find_resumable
 from study.packing import PackQueue, trial_costs
 from study.planning import PlannedTrial
 from study.progress import Progress
 from study.reuse import reuse_finished
 from study.storage import Folder, StorageError
+from study.workers import WorkerError, Workers, autoscaler_node_types, find_workers
 from trainables.datasets import ImageData
 from trainables.tune_trainable import PackTrainable
 
-__all__ = ["Workers", "count_workers", "ray_session", "run_packs"]
+__all__ = ["ray_session", "run_packs"]
 
 
-@dataclass(frozen=True)
-class Workers:
-    """What the cluster offers to packs.
-
-    Attributes:
-        count: Packs that run at a time.
-        cpus: CPUs reserved for each.
-        gpus: GPUs, or the share of one, reserved for each.
-        memory: Bytes that each may use.
-    """
-
-    count: int
-    cpus: int
-    gpus: float
-    memory: int
+_own_ray = False  # started by this process, for itself: nothing scales it
 
 
 @contextmanager
@@ -61,6 +50,7 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     if ray.is_initialized():
         yield
         return
+    global _own_ray
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -71,24 +61,12 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    _own_ray = address == "local"
     try:
         yield
     finally:
+        _own_ray = False
         ray.shutdown()
-
-
-def count_workers(resources: ResourceSettings) -> Workers:
-    """Return how many packs the cluster holds at a time, with what each has."""
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = resources.gpus_per_pack
-    if gpus == "auto":
-        gpus = 1.0 if there.get("GPU", 0) >= 1 else 0.0
-    count = int(there.get("CPU", 1) // resources.cpus_per_pack)
-    if gpus:
-        count = min(count, int(there.get("GPU", 0) / gpus))
-    count = max(1, count)
-    memory = int(0.8 * there.get("memory", 2**30) / count)
-    return Workers(count, resources.cpus_per_pack, gpus, memory)
 
 
 def run_packs(
@@ -117,7 +95,8 @@ def run_packs(
     Returns:
         False when the user interrupted; packs then leave a checkpoint.
     """
-    workers = count_workers(spec.resources)
+    node_types = [] if _own_ray else autoscaler_node_types()
+    workers = find_workers(spec.resources, node_types, console)
     by_id = {p.trial_id: p for p in waiting}
     if reuse:
         for name, count in reuse_finished(folder, by_id, spec.record, gpu=workers.gpus > 0).items():
@@ -130,18 +109,18 @@ def run_packs(
         costs,
         pack_size=spec.resources.pack_size,
         workers=workers.count,
-        memory=workers.memory,
+        memory=workers.memory(""),
         gpu=workers.gpus > 0,
         resumed=find_resumable(folder, by_id, done),
     )
-    searcher = PackSearcher(queue, spec)
+    searcher = PackSearcher(queue, workers)
     checkpoints = FolderCheckpoints(folder)
     work = {trial_id: cost.work for trial_id, cost in costs.items()}
     with Progress(console, len(by_id) + len(done), len(done), work) as progress:
-        callback = PackCallback(folder, spec, searcher, attempts, progress)
+        callback = PackCallback(folder, spec, searcher, workers, attempts, progress)
         if by_id:
-            _tune(searcher, callback, workers, datasets, checkpoints, spec.resources.max_failures)
-    if len(queue) or searcher.running:
+            _tune(searcher, callback, workers, datasets, checkpoints)
+    if not searcher.done:
         return False
     checkpoints.delete_all()
     return True
@@ -153,12 +132,9 @@ def _tune(
     workers: Workers,
     datasets: Mapping[str, ImageData],
     checkpoints: FolderCheckpoints,
-    max_failures: int,
 ) -> None:
     """One Tune run; it returns early when the user interrupts."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback tells of failures
-    # Tune would start one worker after the other, and each takes seconds.
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(workers.count))
     references = {label: ray.put(data) for label, data in datasets.items()}
     trainable = tune.with_resources(
         tune.with_parameters(PackTrainable, datasets=references, checkpoints=checkpoints),
@@ -169,16 +145,16 @@ def _tune(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=PackScheduler(),  # type: ignore[no-untyped-call]
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=_pack_id,
-                trial_dirname_creator=_pack_id,
             ),
             run_config=tune.RunConfig(
                 name="packs",
                 storage_path=scratch,
                 callbacks=[callback],
-                failure_config=tune.FailureConfig(max_failures=max_failures),
+                stop=PackStopper(searcher),
+                failure_config=tune.FailureConfig(max_failures=0),  # the callback starts it again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -186,15 +162,11 @@ def _tune(
         try:
             tuner.fit()
         except tune.TuneError as error:
-            raise _storage_error(error) or error from None
+            raise _infrastructure_error(error) or error from None
 
 
-def _pack_id(trial: "tune.experiment.Trial") -> str:
-    return str(trial.config["pack_id"])
-
-
-def _storage_error(error: BaseException | None) -> StorageError | None:
-    """Return the failure of storage behind an error of Tune, which wraps what callbacks raise."""
-    while error is not None and not isinstance(error, StorageError):
+def _infrastructure_error(error: BaseException | None) -> StorageError | WorkerError | None:
+    """Return what lies behind an error of Tune, which wraps what callbacks raise."""
+    while error is not None and not isinstance(error, StorageError | WorkerError):
         error = error.__cause__ or error.__context__
     return error

@@ -16,9 +16,30 @@ from torch import Tensor
 from trainables.pack import NUMERICS_VERSION
 from trainables.rows import PackRows
 
-__all__ = ["Checkpoint", "pack_up", "read_members", "unpack"]
+__all__ = ["Checkpoint", "Part", "pack_up", "read_members", "unpack"]
 
 TABLES = ("trials", "units", "epochs")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Lanes that train together, between two epochs.
+
+    Attributes:
+        lanes: Their ids, in lane order.
+        epoch: Epochs completed.
+        latent_dim: Units per lane, padding included.
+        tensors: What `Pack.tensors` gives; empty where nothing has been trained yet.
+        seconds: Each lane's equal share of the time spent so far.
+        samples: Images that each lane has been trained on so far.
+    """
+
+    lanes: list[str]
+    epoch: int
+    latent_dim: int
+    tensors: dict[str, Tensor]
+    seconds: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -27,30 +48,25 @@ class Checkpoint:
 
     Attributes:
         members: Ids of all its trials.
-        lanes: Ids of those still in training, in lane order.
-        epoch: Epochs completed.
-        latent_dim: Units per lane, padding included.
-        tensors: What `Pack.tensors` gives.
+        parts: The lanes still in training: all in one part, or in several to be trained one after
+            the other, where memory does not suffice.
         rows: Rows so far.
-        seconds: Each lane's equal share of the time spent so far.
-        samples: Images that each lane has been trained on so far.
         started_at: ISO 8601.
     """
 
     members: list[str]
-    lanes: list[str]
-    epoch: int
-    latent_dim: int
-    tensors: dict[str, Tensor]
+    parts: list[Part]
     rows: PackRows
-    seconds: float
-    samples: int
     started_at: str
 
 
 def pack_up(checkpoint: Checkpoint) -> bytes:
     """Return the checkpoint as the bytes of a safetensors file."""
-    tensors = {f"tensor.{name}": t.cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    tensors = {
+        f"tensor.{number}.{name}": tensor.cpu().contiguous()
+        for number, part in enumerate(checkpoint.parts)
+        for name, tensor in part.tensors.items()
+    }
     for table in TABLES:
         frame = getattr(checkpoint.rows, table)
         if len(frame):
@@ -59,11 +75,16 @@ def pack_up(checkpoint: Checkpoint) -> bytes:
         tensors[f"model.{trial_id}"] = _as_tensor(model)
     state = {
         "members": checkpoint.members,
-        "lanes": checkpoint.lanes,
-        "epoch": checkpoint.epoch,
-        "latent_dim": checkpoint.latent_dim,
-        "seconds": checkpoint.seconds,
-        "samples": checkpoint.samples,
+        "parts": [
+            {
+                "lanes": part.lanes,
+                "epoch": part.epoch,
+                "latent_dim": part.latent_dim,
+                "seconds": part.seconds,
+                "samples": part.samples,
+            }
+            for part in checkpoint.parts
+        ],
         "started_at": checkpoint.started_at,
     }
     checks = {"numerics_version": NUMERICS_VERSION, "sha256": _digest(state, tensors)}
@@ -81,7 +102,7 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
         raise ValueError("the checkpoint is of other trials")
     frames = {table: pd.DataFrame() for table in TABLES}
     models: dict[str, bytes] = {}
-    pack_tensors: dict[str, Tensor] = {}
+    parts = [Part(**part, tensors={}) for part in state["parts"]]
     for key, tensor in tensors.items():
         kind, name = key.split(".", 1)
         if kind == "table":
@@ -89,8 +110,10 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
         elif kind == "model":
             models[name] = _as_bytes(tensor)
         else:
-            pack_tensors[name] = tensor
-    return Checkpoint(**state, tensors=pack_tensors, rows=PackRows(**frames, models=models))
+            number, name = name.split(".", 1)
+            parts[int(number)].tensors[name] = tensor
+    rows = PackRows(**frames, models=models)
+    return Checkpoint(members, parts, rows, state["started_at"])
 
 
 def read_members(data: bytes) -> list[str]:
@@ -116,6 +139,8 @@ def _content(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError("the checkpoint is of another numerics version")
     if digest != _digest(state, tensors):
         raise ValueError("not a checkpoint: its content has changed since it was written")
+    if "parts" not in state:
+        raise ValueError("not a checkpoint of this vae-study: an earlier one wrote it")
     return state, tensors
 
 

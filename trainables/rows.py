@@ -15,7 +15,7 @@ from trainables.statistics import Array, Evaluation
 __all__ = ["PackRows", "RowCollector", "trial_row", "variance_law"]
 
 
-@dataclass
+@dataclass(repr=False)  # Tune formats every result for its log, wanted or not: 20 ms of frames
 class PackRows:
     """What a pack leaves behind.
 
@@ -92,6 +92,25 @@ class RowCollector:
             units = frames["units"].drop_duplicates(key, keep="last", ignore_index=True)
             frames["units"] = units
         return PackRows(**frames, models=dict(self._models))
+
+    def mark(self) -> dict[str, int]:
+        """Return where the rows so far end, for `return_to`."""
+        return {table: len(frames) for table, frames in self._frames.items()}
+
+    def return_to(self, mark: Mapping[str, int]) -> None:
+        """Forget the rows added since a mark; a model is written again, with the same weights."""
+        for table, frames in self._frames.items():
+            del frames[mark[table] :]
+
+    def add_failure(self, row: Mapping[str, Any]) -> None:
+        """Add a trial that failed, which leaves no other rows."""
+        for table in ("units", "epochs"):
+            self._frames[table] = [
+                kept
+                for frame in self._frames[table]
+                if len(kept := frame[frame["trial_id"] != row["trial_id"]])
+            ]
+        self.add_trial(row)
 
     def add_trial(self, row: Mapping[str, Any]) -> None:
         """Add a finished trial."""

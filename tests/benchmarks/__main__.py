@@ -1,10 +1,10 @@
-"""All benchmarks in one run: the trainer, whole studies, planning and reports at scale.
+"""All benchmarks in one run: the trainer, whole studies, planning, the driver, reports at scale.
 
 python -m tests.benchmarks --json benchmark.json
 python -m tests.benchmarks --quick --parts trainer plan
 
 The parts have more flags of their own: see `python -m tests.benchmarks.trainer --help`, and
-likewise `whole_study`, `plan_scale` and `report_scale`.
+likewise `whole_study`, `plan_scale`, `driver_overhead` and `report_scale`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import plan_scale, report_scale, trainer, whole_study
+from tests.benchmarks import driver_overhead, plan_scale, report_scale, trainer, whole_study
 from tests.benchmarks.timed_runs import Options as StudyOptions
 
 
@@ -50,6 +50,12 @@ def _plan(quick: bool) -> dict[str, Any]:
     return result
 
 
+def _driver(quick: bool) -> dict[str, Any]:
+    result = driver_overhead.measure((50, 200) if quick else (200, 2_000))
+    _tell(driver_overhead.report(result))
+    return result
+
+
 def _report(quick: bool) -> dict[str, Any]:
     result = report_scale.measure((1_000, 10_000) if quick else (1_000, 10_000, 100_000))
     _tell(report_scale.report(result))
@@ -60,6 +66,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "trainer": _trainer,
     "study": _study,
     "plan": _plan,
+    "driver": _driver,
     "report": _report,
 }
 

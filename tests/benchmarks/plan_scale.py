@@ -26,9 +26,10 @@ from rich.console import Console
 
 from search_spaces import StudySpec, load_spec
 from study import ledger
-from study.dispatch import PackCallback, PackSearcher
+from study.dispatch import PackSearcher
 from study.frozen_spec import freeze
 from study.loading import load_study
+from study.pack_callback import PackCallback
 from study.packing import PackQueue, trial_costs
 from study.plan_table import read_plan_ids, write_plan
 from study.planning import PlannedTrial, check_trials, plan_study
@@ -36,6 +37,7 @@ from study.progress import Progress
 from study.run import run_study
 from study.storage import Folder
 from study.tables import EPOCHS, UNITS
+from study.workers import Workers
 from trainables.datasets import load_dataset
 from trainables.pack import NUMERICS_VERSION
 from trainables.rows import PackRows
@@ -179,18 +181,20 @@ def commit_all(
     queue: PackQueue, work: dict[str, float], spec: StudySpec, folder: Folder, clock: Clock
 ) -> int:
     """Hand out every pack and commit stub rows for it; return how many there were."""
-    searcher = PackSearcher(queue, spec)
+    workers = Workers(1, 0.0, max_packs=4)
+    searcher = PackSearcher(queue, workers)
     with Progress(Console(file=io.StringIO()), len(queue), 0, work) as progress:
-        callback = PackCallback(folder, spec, searcher, {}, progress)
+        callback = PackCallback(folder, spec, searcher, workers, {}, progress)
         packs = 0
         while True:
             tune_trial: Any = TuneTrial(str(packs))
             with clock.phase("hand out packs"):
                 searcher.suggest(tune_trial.trial_id)
-            if not searcher.running:
+                pack = searcher.take(tune_trial.trial_id, 2**33)
+            if pack is None:
                 return packs
             with clock.phase("stub trainer"):
-                rows = stub_rows(searcher.running[tune_trial.trial_id].members)
+                rows = stub_rows(pack.members)
             with clock.phase(COMMITTING):
                 result = {"epoch": spec.training.epochs, "hostname": "here", ROWS: rows}
                 callback.on_trial_result(0, [], tune_trial, result)

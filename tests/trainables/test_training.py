@@ -272,7 +272,9 @@ def test_divergence_stays_in_its_lane(
     assert status.loc[others, "status"].eq("completed").all()
     assert status.loc[doomed, "status"] == "diverged"
     assert status.loc[doomed, "epochs_trained"] == epoch - 1
-    measured = status.loc[doomed].drop(["status", "device", "decoder_variance", "started_at"])
+    measured = status.loc[doomed].drop(
+        ["status", "error", "device", "decoder_variance", "started_at"]
+    )
     assert np.isfinite(measured.astype(float)).all()
 
     # Its last rows are those of the epoch before, as an undisturbed run recorded them.
@@ -430,8 +432,8 @@ def test_seconds_cover_evaluation_too(
         now[0] += 1.0
         return evaluate(*arguments)
 
-    monkeypatch.setattr("trainables.training.evaluate", slow)
-    monkeypatch.setattr("trainables.training.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("trainables.lane_training.evaluate", slow)
+    monkeypatch.setattr("trainables.lane_training.time.perf_counter", lambda: now[0])
     trials = some_trials(epochs=2)
     rows = train(trials, device_data, RecordSettings())
     assert rows.trials["seconds"].sum() == pytest.approx(now[0])

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.driver_overhead import measure, report
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, object]:
+    return measure([8, 24], pack_size=2, nodes=2, cpus=1)
+
+
+def test_every_pack_goes_through_the_real_driver(result: dict[str, list[dict[str, int]]]) -> None:
+    """Every trial is committed, or `measure_one` raises; and two workers have done it all."""
+    assert [size["packs"] for size in result["sizes"]] == [8, 24]
+    for size in result["sizes"]:
+        # Tune must not stop workers that start up to give their trials others that are free.
+        assert size["workers"] == 2
+
+
+def test_the_table(result: dict[str, object]) -> None:
+    lines = report(result).splitlines()
+    assert "packs of 2 on 2 simulated nodes of 1 CPUs" in lines[0]
+    assert [line.split()[:2] for line in lines[2:4]] == [["8", "2"], ["24", "2"]]
+    assert lines[-1].startswith("growth: ")
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    measure([8], pack_size=1, nodes=1, cpus=1, profile=tmp_path / "driver.pstats")
+    assert [path.name for path in tmp_path.iterdir()] == ["driver.pstats"]
