@@ -14,20 +14,21 @@ from search_spaces import (
     preset_names,
     preset_path,
 )
+from study.cluster_commands import logs, pull, stop, submit
+from study.cluster_error import ClusterError
 from study.command_options import (
     EXIT_BAD_INPUT,
     EXIT_INFRASTRUCTURE,
     EXIT_INTERRUPTED,
-    storage_option,
     wide_console,
 )
 from study.comparing import compare
 from study.data_commands import data
-from study.loading import list_studies, load_study, summarise
 from study.report_command import report
 from study.results_command import results
 from study.run_commands import plan, resume, run
-from study.storage import Folder, StorageError
+from study.status_commands import list_, status
+from study.storage import StorageError
 from study.tables import column_dictionary
 
 __all__ = ["main"]
@@ -43,6 +44,9 @@ def main() -> None:
     except BadInput as error:
         click.echo(f"vae-study: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)
+    except ClusterError as error:
+        click.echo(f"vae-study: {error}", err=True)
+        sys.exit(EXIT_INFRASTRUCTURE)
     except (StorageError, ConnectionError) as error:
         click.echo(f"vae-study: {error}; `vae-study resume` goes on from here", err=True)
         sys.exit(EXIT_INFRASTRUCTURE)
@@ -61,36 +65,8 @@ def cli() -> None:
     vae-study run my_study.yaml               run a spec of your own
     vae-study run quickstart --set training.epochs=5
     vae-study results quickstart              what came out
+    vae-study submit quickstart               run it on the Ray cluster of cluster.yaml
     """
-
-
-@cli.command("list")
-@storage_option
-def list_(storage: str) -> None:
-    """List the studies in the storage folder."""
-    studies = list_studies(Folder.at(storage))
-    if studies.empty:
-        click.echo(f"no studies in {storage}; `vae-study run quickstart` makes one")
-    else:
-        for name in ("created", "updated"):
-            studies[name] = studies[name].dt.strftime("%Y-%m-%d %H:%M").fillna("")
-        click.echo(studies.to_string(index=False))
-
-
-@cli.command()
-@click.argument("study")
-@storage_option
-def status(study: str, storage: str) -> None:
-    """Show how far STUDY is."""
-    folder = Folder.at(storage).child(study)
-    load_study(folder)
-    row = summarise(folder)
-    waiting = row.planned - row.done - row.failed
-    click.echo(f"{study}: {row.done} of {row.planned} trials done")
-    click.echo(f"failed: {row.failed}, waiting or running: {waiting}")
-    for word, moment in (("started", row.created), ("last rows", row.updated)):
-        if moment is not None:
-            click.echo(f"{word}: {moment:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @cli.command()
@@ -124,5 +100,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-for command in (compare, data, plan, report, results, resume, run):
+for command in (compare, data, list_, logs, plan, pull, report, results, resume, run, status):
+    cli.add_command(command)
+for command in (stop, submit):
     cli.add_command(command)

@@ -7,9 +7,9 @@ import click
 import pandas as pd
 
 from search_spaces import BadInput
+from study.cluster_options import cluster_options, find_study
 from study.command_options import storage_option
 from study.loading import load_study
-from study.storage import Folder
 
 __all__ = ["print_active_units", "results"]
 
@@ -17,6 +17,7 @@ __all__ = ["print_active_units", "results"]
 @click.command()
 @click.argument("study")
 @storage_option
+@cluster_options
 @click.option(
     "--format",
     "format_",
@@ -33,15 +34,26 @@ __all__ = ["print_active_units", "results"]
     help="Which rows.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
-def results(study: str, storage: str, format_: str, table: str, output: Path | None) -> None:
+def results(
+    study: str,
+    storage: str,
+    address: str | None,
+    cluster: Path | None,
+    format_: str,
+    table: str,
+    output: Path | None,
+) -> None:
     """Show the active units of STUDY, or write its rows.
+
+    With --cluster, tables that lie on a disk that only the cluster sees are copied first.
 
     \b
     vae-study results quickstart
+    vae-study results quickstart --cluster cluster.yaml
     vae-study results quickstart --format csv > trials.csv
     vae-study results quickstart --table units --format parquet -o units.parquet
     """
-    loaded = load_study(Folder.at(storage).child(study))
+    loaded = load_study(find_study(study, storage, address, cluster))
     if format_ == "table":
         print_active_units(loaded.trials)
         return

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, load_spec
 from study import ledger
+from study.driver_folder import take_over
 from study.driver_lock import driver_lock
 from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
 from study.loading import Study, load_study
@@ -114,7 +115,6 @@ def run_study(
         trials = [p.trial for p in prepared.planned]
         write_plan(folder, trials, [p.trial_id for p in prepared.planned])
         ledger.create_tables(folder)
-        ledger.clean(folder)
         console = console or Console(stderr=True)
         _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
     return load_study(folder)
@@ -151,15 +151,22 @@ def _run_waiting(
         console.print(f"{name}: all {len(planned)} trials are done already{left}", soft_wrap=True)
         return
     attempts = {trial_id: int(failed[trial_id]) + 1 for trial_id in failed.index}
-    ledger.forget_failed(folder, {p.trial_id for p in waiting} & attempts.keys())
-
     # Ray takes seconds to import, which a study with nothing to do need not wait for.
+    from study.driver_actor import driver_actor
     from study.ray_run import ray_session, run_packs
 
+    def warn(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     # In this order: ray.init sets a SIGTERM handler of its own.
-    with ray_session(address, cpus), _terminate_like_interrupt():
+    with ray_session(address, cpus), driver_actor(folder), _terminate_like_interrupt():
+        # From here on nobody else is at work here, or stops before the next commit.
+        patience = prepared.spec.resources.storage_patience_seconds
+        own = take_over(folder, patience=patience, warn=warn)
+        ledger.clean(own)
+        ledger.forget_failed(own, {p.trial_id for p in waiting} & attempts.keys())
         finished = run_packs(
-            folder,
+            own,
             prepared.spec,
             waiting,
             prepared.datasets,
@@ -168,6 +175,8 @@ def _run_waiting(
             reuse=reuse,
             console=console,
         )
+        if finished:
+            ledger.clean(own)  # of what a driver left that was replaced in the middle of a commit
     if not finished:
         raise KeyboardInterrupt
 
@@ -227,6 +236,8 @@ def _terminate_like_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 
+    # Ray starts the drivers of jobs with SIGINT blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield

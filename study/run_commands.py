@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from search_spaces import load_spec
+from search_spaces import BadInput, load_spec
 from study.command_options import (
     EXIT_FAILED_TRIALS,
     Command,
@@ -130,6 +130,8 @@ def run(spec: str, overrides: tuple[str, ...], storage: str, report: bool, **opt
     """
     from study.run import run_study
 
+    if (options["address"] or "").startswith(("http://", "https://")):
+        raise BadInput("--address: a dashboard takes jobs; `vae-study submit` sends one there")
     return _show_results(run_study(load_spec(spec, overrides), storage=storage, **options), report)
 
 
@@ -138,9 +140,47 @@ def run(spec: str, overrides: tuple[str, ...], storage: str, report: bool, **opt
 @storage_option
 @data_option
 @_run_options
-def resume(study: str, storage: str, report: bool, **options: Any) -> int:
-    """Go on with STUDY where it was interrupted."""
+@click.option(
+    "--cluster",
+    type=click.Path(path_type=Path),
+    help="Resume as a job on a Ray cluster: the file that `ray up` was given.",
+)
+@click.option("--detach", is_flag=True, help="Do not wait for the end of the job.")
+def resume(
+    study: str,
+    storage: str,
+    report: bool,
+    address: str | None,
+    cluster: Path | None,
+    detach: bool,
+    data_dir: Path | None,
+    cpus: int | None,
+    **options: Any,
+) -> int:
+    """Go on with STUDY where it was interrupted.
+
+    With --cluster, or with a dashboard's address, it goes on as a job on that cluster, as after
+    `submit`; --data-dir is then a folder of the cluster's head.
+
+    \b
+    vae-study resume quickstart
+    vae-study resume quickstart --cluster cluster.yaml
+    vae-study resume quickstart --address http://127.0.0.1:8265 --detach
+    """
+    if cluster or (address or "").startswith(("http://", "https://")):
+        from study.cluster_commands import resume_on_cluster
+
+        if cpus is not None:
+            raise BadInput("--cpus: it is for this machine; a cluster's packs use all it has")
+        data = None if data_dir is None else str(data_dir)
+        return resume_on_cluster(
+            study, address, cluster, detach=detach, data_dir=data, report=report, **options
+        )
+    if detach:
+        raise BadInput("--detach: it is for jobs on a cluster; give --cluster or --address with it")
     from study.run import resume_study
+
+    options |= {"address": address, "data_dir": data_dir, "cpus": cpus}
 
     return _show_results(resume_study(study, storage=storage, **options), report)
 
@@ -148,7 +188,8 @@ def resume(study: str, storage: str, report: bool, **options: Any) -> int:
 def _show_results(study: Study, report: bool) -> int:
     """Print what came out and where it lies, write the report; return the exit code."""
     print_active_units(study.trials)
-    click.echo(f"\ntables: {study.folder}/trials, units, epochs (pandas.read_parquet reads each)")
+    tables = f"{study.folder.child('trials')}, units, epochs"
+    click.echo(f"\ntables: {tables} (pandas.read_parquet reads each)")
     if report:
         from study.reporting import write_report
 

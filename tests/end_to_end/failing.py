@@ -1,5 +1,6 @@
 """Faults put into the processes of a command, workers included: a folder to put on PYTHONPATH."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 _SITECUSTOMIZE = '''\
@@ -47,11 +48,35 @@ def fail(training):
 FAULTS["trainables.training"] = fail
 """
 
+_MEMORY = """
+def limit(pack):
+    import torch
+    original = pack.Pack.train_epoch
+
+    def train_epoch(self):
+        means = original(self)
+        if len(self.trials) > LANES or any(trial.seed in NEVER for trial in self.trials):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return means
+
+    pack.Pack.train_epoch = train_epoch
+
+FAULTS["trainables.pack"] = limit
+"""
+
 _RETRIES = """
 def hurry(committing):
     committing.RETRY_SECONDS = (0.1, 0.1)
 
 FAULTS["study.committing"] = hurry
+"""
+
+
+_NUMERICS = """
+def change(pack):
+    pack.NUMERICS_VERSION = NUMERICS
+
+FAULTS["trainables.pack"] = change
 """
 
 
@@ -70,6 +95,21 @@ def failing_seeds(folder: Path, raising: set[int], dying: set[int]) -> tuple[str
 def hurried_retries(folder: Path) -> str:
     """Let a commit give up within a second; return the value of PYTHONPATH."""
     return _write(folder, _SITECUSTOMIZE + _RETRIES)
+
+
+def limited_memory(folder: Path, lanes: int, never: Collection[int] = ()) -> str:
+    """Let packs of more lanes run out of memory, and trials of some seeds even alone.
+
+    Returns:
+        The value of PYTHONPATH.
+    """
+    values = f"LANES, NEVER = {lanes!r}, {set(never)!r}\n"
+    return _write(folder, _SITECUSTOMIZE + values + _MEMORY)
+
+
+def other_numerics(folder: Path, version: int) -> str:
+    """Let processes have another numerics version; return the value of PYTHONPATH."""
+    return _write(folder, _SITECUSTOMIZE + f"NUMERICS = {version}\n" + _NUMERICS)
 
 
 def _write(folder: Path, code: str) -> str:

@@ -1,4 +1,7 @@
-"""A trial's result does not depend on its pack, nor on the study that it is taken from."""
+"""A trial's result does not depend on its pack, nor on the study that it is taken from.
+
+Nor on whether its pack fits in memory.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,17 @@ from tests.end_to_end.command import (
     CPUS,
     assert_same_numbers,
     contents,
+    environment,
+    left_over,
+    started,
     succeed,
     table,
     vae_study,
+    wait_until,
     write_spec,
 )
+from tests.end_to_end.failing import limited_memory
+from trainables.checkpoints import Part, read_members, unpack
 
 SPEC: dict[str, Any] = {
     "study": "packed",
@@ -43,6 +52,76 @@ def test_pack_size_does_not_matter(packed: Path, tmp_path: Path) -> None:
     succeed(tmp_path, "run", write_spec(tmp_path, spec), *CPUS)
     assert table(tmp_path, "packed", "trials")["pack_id"].nunique() == 8
     assert_same_numbers(tmp_path, packed, "packed")
+
+
+def test_a_pack_that_runs_out_of_memory_goes_on_in_parts(packed: Path, tmp_path: Path) -> None:
+    """Within its trainable: it stays one pack, nothing is tried again, and nobody is told."""
+    spec = write_spec(tmp_path, SPEC | {"resources": {"pack_size": 8, "max_failures": 0}})
+    path = limited_memory(tmp_path, lanes=1)
+    done = vae_study(tmp_path, "run", spec, *CPUS, env=environment(PYTHONPATH=path))
+    assert done.returncode == 0, done.stderr
+    assert "again" not in done.stderr
+    assert_same_numbers(tmp_path, packed, "packed")
+    ours, theirs = (table(place, "packed", "trials") for place in (tmp_path, packed))
+    by_id = [trials.set_index("trial_id")["pack_id"].sort_index() for trials in (ours, theirs)]
+    assert by_id[0].equals(by_id[1])
+
+
+def test_a_trial_that_does_not_fit_by_itself(packed: Path, tmp_path: Path) -> None:
+    axes = SPEC["axes"] | {"seed": [0, 5]}
+    spec = write_spec(tmp_path, SPEC | {"axes": axes, "resources": {"pack_size": 8}})
+    path = limited_memory(tmp_path, lanes=8, never={5})
+    done = vae_study(tmp_path, "run", spec, *CPUS, env=environment(PYTHONPATH=path))
+    assert done.returncode == 1, done.stderr
+    trials = table(tmp_path, "packed", "trials").set_index("seed")
+    assert len(trials) == 16
+    assert set(trials.loc[0, "status"]) == {"completed"}
+    assert trials.loc[0, "error"].isna().all()
+    assert set(trials.loc[5, "status"]) == {"failed"}
+    assert trials.loc[5, "error"].str.contains("out of memory").all()
+    for trial_id in trials.loc[5, "trial_id"]:
+        assert f"trial {trial_id} failed: out of memory" in done.stderr
+    assert "8 trials failed" in done.stdout
+    succeed(tmp_path, "resume", "packed", "--retry-failed", *CPUS)
+    trials = table(tmp_path, "packed", "trials").set_index("seed")
+    assert set(trials["status"]) == {"completed"}
+    assert set(trials.loc[5, "attempt"]) == {2}
+    sound = table(packed, "packed", "trials").set_index("trial_id")["train_elbo"]
+    alike = trials.loc[0].set_index("trial_id")["train_elbo"][sound.index]
+    assert list(alike) == pytest.approx(list(sound), rel=1e-9)
+
+
+def test_a_parted_pack_is_killed_and_goes_on(tmp_path: Path) -> None:
+    spec = SPEC | {
+        "axes": SPEC["axes"] | {"architecture": {"family": "dense", "widths": [16]}},
+        "training": {"epochs": 150, "precision": "float64"},
+        "record": {"every": 50, "reconstruction_gain_images": 100},
+        "resources": {"pack_size": 4, "checkpoint_seconds": 0},
+    }
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    succeed(whole, "run", write_spec(whole, spec), *CPUS)
+    path = limited_memory(tmp_path, lanes=2)
+    place = tmp_path / "studies" / "packed"
+
+    def parts() -> list[Part]:
+        files = list((place / "checkpoints").glob("*.safetensors"))
+        data = files[0].read_bytes() if files else b""
+        return unpack(data, read_members(data)).parts if data else []
+
+    arguments = ("run", write_spec(tmp_path, spec), *CPUS)
+    with started(tmp_path, *arguments, env=environment(PYTHONPATH=path)) as driver:
+        wait_until(lambda: [p.epoch for p in parts()][:1] > [20], what="half of a pack, on its way")
+        driver.kill()
+        driver.wait(30)
+    first, second = parts()
+    assert first.epoch > 20
+    assert (len(first.lanes), len(second.lanes), second.epoch) == (2, 2, 0)
+    assert table(tmp_path, "packed", "trials").empty
+    succeed(tmp_path, "resume", "packed", *CPUS)
+    assert_same_numbers(tmp_path, whole, "packed")
+    assert table(tmp_path, "packed", "trials")["pack_id"].nunique() == 1
+    assert left_over(place) == []
 
 
 def test_finished_trials_are_taken_from_other_studies(packed: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_folder_of_a_study(ran: Ran) -> None:
     assert left_over(ran.study) == []
     folders = {Path(name).parts[0] for name in ran.files}
     tables = {"plan", "trials", "units", "epochs"}
-    assert folders == {"study.yaml", *tables, "report.html", ".driver.lock"}
+    assert folders == {"study.yaml", *tables, "report.html", ".driver.lock", "driver.json"}
     frozen = yaml.safe_load(ran.files["study.yaml"])
     assert frozen["versions"].keys() == {"vae-study", "torch", "ray", "numerics_version"}
     assert frozen["study"] == "small"
