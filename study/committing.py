@@ -40,7 +40,7 @@ def commit_pack(
     known = _known(study, pack, attempts)
     trials = pd.DataFrame(
         [
-            known[row["trial_id"]] | {"error": _divergence(row), "node": node} | row
+            known[row["trial_id"]] | {"node": node} | row
             for row in rows.trials.to_dict("records")
         ]
     )
@@ -90,9 +90,3 @@ def _known(study: str, pack: PlannedPack, attempts: Mapping[str, int]) -> dict[s
         }
         for member in pack.members
     }
-
-
-def _divergence(row: Mapping[Any, Any]) -> str | None:
-    if row["status"] != "diverged":
-        return None
-    return f"the loss was not finite in epoch {row['epochs_trained'] + 1}"

@@ -154,7 +154,7 @@ def test_kill_the_driver(tmp_path: Path, undisturbed: Path) -> None:
 
 def test_kill_a_worker(tmp_path: Path, undisturbed: Path) -> None:
     with start(tmp_path) as driver:
-        wait_until(lambda: checkpoints(tmp_path), what="a checkpoint")
+        wait_until(lambda: len(checkpoints(tmp_path)) >= 2, what="two packs in training")
         victim = wait_until(lambda: pack_workers(driver.pid), what="a worker")[0]
         kill(victim)
         wait_until(lambda: committed(tmp_path) >= 2, what="two commits")

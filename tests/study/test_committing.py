@@ -69,7 +69,7 @@ def test_a_learned_variance_replaces_the_planned_one(place: Folder, rows: PackRo
 
 def test_a_diverged_trial_says_when(place: Folder, rows: PackRows) -> None:
     rows.trials["status"] = ["completed", "diverged", "completed"]
-    rows.trials["epochs_trained"] = [2, 1, 2]
+    rows.trials["error"] = [None, "the loss was not finite in epoch 2", None]
     commit_pack(place, "mine", PACK, rows, {}, None)
     trials = read(place)
     assert trials["error"][IDS[1]] == "the loss was not finite in epoch 2"
