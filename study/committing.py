@@ -39,10 +39,7 @@ def commit_pack(
     """
     known = _known(study, pack, attempts)
     trials = pd.DataFrame(
-        [
-            known[row["trial_id"]] | {"node": node} | row
-            for row in rows.trials.to_dict("records")
-        ]
+        [known[row["trial_id"]] | {"node": node} | row for row in rows.trials.to_dict("records")]
     )
     units, epochs = (
         frame.assign(study=study) if len(frame) else schema.empty_table().to_pandas()

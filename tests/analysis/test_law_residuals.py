@@ -67,7 +67,7 @@ def test_both_sums_are_summarised() -> None:
     values=st.lists(st.floats(0, 5), min_size=1, max_size=80),
     bins=st.integers(1, 9),
 )
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_bins_part_the_units_in_order(values: list[float], bins: int) -> None:
     trials, units = tables([at_law(*np.linspace(-0.5, 0.5, len(values)))])
     units = units.assign(kl=values)

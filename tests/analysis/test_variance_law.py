@@ -105,7 +105,7 @@ def test_probabilistic_pca_on_data_fulfils_the_law(beta: float) -> None:
 
 
 @given(tables_of_statistics)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_sums_agree_with_plain_numpy(of_trials: list[Any]) -> None:
     trials, units = tables(of_trials)
     by_trial = law_by_trial(trials, units)

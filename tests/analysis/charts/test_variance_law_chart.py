@@ -162,7 +162,7 @@ def test_the_papers_units_lie_near_the_line() -> None:
     st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), min_size=1, max_size=60),
     st.integers(1, 70),
 )
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_squares_hold_the_units_that_lie_in_them(
     values: list[tuple[float, float]], bins: int
 ) -> None:
