@@ -210,6 +210,7 @@ def test_group_values_of_group_values_are_themselves() -> None:
 def test_queries_choose_the_trials_of_the_groups() -> None:
     width = {"family": "dense", "depth": 1, "width": {"range": [16, 512]}}
     trials = drawn(150, decoder="gaussian", decoder_variance={"log_range": [0.01, 1]})
+    trials.loc[::7, "beta"] = 1.0  # where a range ends and the next begins
     learned = drawn(60, architecture=[width, "conv-8"]).assign(decoder="gaussian_learned")
     learned["decoder_variance"] = np.random.default_rng(0).random(len(learned))
     for table in (trials, pd.concat([trials, learned], ignore_index=True)):
@@ -255,6 +256,20 @@ def test_the_estimate_is_the_mean_over_the_plateaus_trials_also_where_seeds_fail
         assert row["estimate"] == pytest.approx(plateau["active_units"].mean())
         assert row["plateau_trials"] == len(plateau)
         assert row["lower"] < row["estimate"] < row["upper"]
+
+
+def test_two_latent_dims_that_stand_for_one_another_say_little_of_the_spread() -> None:
+    counts = {dim: min(dim, 10) for dim in (*range(1, 11), 12, 13)}
+    rows: Rows = [{"latent_dim": dim, "active_units": count} for dim, count in counts.items()]
+    assert estimate_intrinsic_dimension(trials_of(rows))["verdict"].tolist() == ["too few trials"]
+    rows.append({"latent_dim": 15, "active_units": 10})
+    assert estimate_intrinsic_dimension(trials_of(rows))["verdict"].tolist() == ["saturated"]
+
+
+def test_counts_that_rise_with_latent_dim_have_no_spread_of_their_own() -> None:
+    rows: Rows = [{"latent_dim": dim, "active_units": dim} for dim in range(16, 61, 2)]
+    (row,) = estimate_intrinsic_dimension(trials_of(rows)).to_dict("records")
+    assert (row["verdict"], row["at_least"], row["seed_sd"]) == ("not saturated", 60, 0)
 
 
 def test_the_interval_is_around_the_estimate_though_a_point_has_most_of_the_trials() -> None:

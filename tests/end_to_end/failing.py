@@ -64,14 +64,6 @@ def limit(pack):
 FAULTS["trainables.pack"] = limit
 """
 
-_RETRIES = """
-def hurry(committing):
-    committing.RETRY_SECONDS = (0.1, 0.1)
-
-FAULTS["study.committing"] = hurry
-"""
-
-
 _NUMERICS = """
 def change(pack):
     pack.NUMERICS_VERSION = NUMERICS
@@ -90,11 +82,6 @@ def failing_seeds(folder: Path, raising: set[int], dying: set[int]) -> tuple[str
     values = f"RAISE, DIE, LOG = {raising!r}, {dying!r}, {str(log)!r}\n"
     advance = _ADVANCE.replace("\\\\n", "\\n")
     return _write(folder, _SITECUSTOMIZE + values + advance), log
-
-
-def hurried_retries(folder: Path) -> str:
-    """Let a commit give up within a second; return the value of PYTHONPATH."""
-    return _write(folder, _SITECUSTOMIZE + _RETRIES)
 
 
 def limited_memory(folder: Path, lanes: int, never: Collection[int] = ()) -> str:

@@ -18,7 +18,7 @@ from tests.end_to_end.command import (
     wait_until,
     write_spec,
 )
-from tests.end_to_end.failing import failing_seeds, hurried_retries
+from tests.end_to_end.failing import failing_seeds
 
 SPEC: dict[str, Any] = {
     "study": "faulty",
@@ -144,8 +144,7 @@ def test_storage_that_fails_for_good(tmp_path: Path) -> None:
     """`units` turns into a file while the study runs, so that no pack can be committed."""
     spec = write_spec(tmp_path, SPEC | {"training": {"epochs": 30}})
     units = tmp_path / "studies" / "faulty" / "units"
-    path = hurried_retries(tmp_path)
-    with started(tmp_path, "run", spec, *CPUS, env=environment(PYTHONPATH=path)) as driver:
+    with started(tmp_path, "run", spec, *CPUS) as driver:
         wait_until((units.parent / "trials" / "empty.parquet").exists, what="the tables")
         units.rename(tmp_path / "units")
         units.write_text("no folder")
