@@ -24,6 +24,7 @@ from study.command_options import (
 )
 from study.comparing import compare
 from study.data_commands import data
+from study.driver_folder import ReplacedError
 from study.report_command import report
 from study.results_command import results
 from study.run_commands import plan, resume, run
@@ -44,7 +45,7 @@ def main() -> None:
     except BadInput as error:
         click.echo(f"vae-study: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)
-    except ClusterError as error:
+    except (ClusterError, ReplacedError) as error:
         click.echo(f"vae-study: {error}", err=True)
         sys.exit(EXIT_INFRASTRUCTURE)
     except (StorageError, ConnectionError) as error:

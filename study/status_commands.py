@@ -60,9 +60,10 @@ def status(study: str, storage: str, address: str | None, cluster: Path | None) 
 
 
 def _list_storage(storage: str) -> None:
-    studies = list_studies(Folder.at(storage))
+    folder = Folder.at(storage)
+    studies = list_studies(folder)
     if studies.empty:
-        click.echo(f"no studies in {storage}; `vae-study run quickstart` makes one")
+        click.echo(f"no studies in {folder}; `vae-study run quickstart` makes one")
     else:
         for name in ("created", "updated"):
             studies[name] = studies[name].dt.strftime("%Y-%m-%d %H:%M").fillna("")
