@@ -130,7 +130,7 @@ def main() -> None:
         if options.dataset == "tiles"
         else IdxDataset(name=options.dataset, **sizes)
     )
-    ray.init(num_cpus=options.cpus, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=options.cpus, log_to_driver=False, logging_level=logging.ERROR)
     trainable = tune.with_parameters(
         train,
         images={"train": data.train, "test": data.test},
