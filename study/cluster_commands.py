@@ -12,7 +12,7 @@ from study.cluster_error import ClusterError
 from study.cluster_job import AGREED
 from study.cluster_options import cluster_options, cluster_storage_option, given_storage
 from study.cluster_storage import readable_study, storage_for_jobs, storage_of_study
-from study.command_options import EXIT_INTERRUPTED, Command
+from study.command_options import EXIT_INTERRUPTED, Command, outcome_options, spec_arguments
 from study.jobs import StudyJob, check_none_alive, find_job, start_job, stop_job
 from study.loading import summarise
 
@@ -26,19 +26,7 @@ def _job_options(command: Command) -> Command:
             metavar="PATH",
             help="Folder of the cluster's head in which to look for datasets first.",
         ),
-        click.option("--retry-failed", is_flag=True, help="Run trials again that failed."),
-        click.option(
-            "--reuse/--no-reuse",
-            default=True,
-            show_default=True,
-            help="Take trials that other studies in the storage have finished from there.",
-        ),
-        click.option(
-            "--report/--no-report",
-            default=True,
-            show_default=True,
-            help="Write report.html into the study's folder at the end.",
-        ),
+        outcome_options,
         click.option("--detach", is_flag=True, help="Do not wait for the end, only for the start."),
     ):
         command = option(command)
@@ -46,14 +34,7 @@ def _job_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("spec")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="Override a field of the spec, e.g. --set training.epochs=5.",
-)
+@spec_arguments
 @cluster_options
 @cluster_storage_option
 @_job_options

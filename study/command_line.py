@@ -25,9 +25,10 @@ from study.command_options import (
 from study.comparing import compare
 from study.data_commands import data
 from study.driver_folder import ReplacedError
+from study.plan_command import plan
 from study.report_command import report
 from study.results_command import results
-from study.run_commands import plan, resume, run
+from study.run_commands import resume, run
 from study.status_commands import list_, status
 from study.storage import StorageError
 from study.tables import column_dictionary

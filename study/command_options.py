@@ -15,6 +15,8 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "Command",
     "data_option",
+    "outcome_options",
+    "spec_arguments",
     "storage_option",
     "wide_console",
 ]
@@ -43,6 +45,39 @@ def data_option(command: Command) -> Command:
         type=click.Path(path_type=Path),
         help="Where to look for datasets first, e.g. data/ with data/mnist/*.gz in it.",
     )(command)
+
+
+def spec_arguments(command: Command) -> Command:
+    """Add SPEC and --set, a study to be and what is to be different in it."""
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Override a field of the spec, e.g. --set training.epochs=5.",
+    )(command)
+    return click.argument("spec")(command)
+
+
+def outcome_options(command: Command) -> Command:
+    """Add what may be said of any run: which trials count as done, and the report at its end."""
+    for option in (
+        click.option("--retry-failed", is_flag=True, help="Run trials again that failed."),
+        click.option(
+            "--reuse/--no-reuse",
+            default=True,
+            show_default=True,
+            help="Take trials that other studies in the storage have finished from there.",
+        ),
+        click.option(
+            "--report/--no-report",
+            default=True,
+            show_default=True,
+            help="Write report.html into the study's folder at the end.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def wide_console() -> Console:

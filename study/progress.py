@@ -4,14 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from study.packing import PlannedPack
+if TYPE_CHECKING:
+    from study.packing import PlannedPack
 
 __all__ = ["Progress", "readable_seconds"]
 
@@ -77,7 +78,7 @@ class Progress:
         """Trials that failed in this run."""
         return self._statuses["failed"]
 
-    def report(self, pack: PlannedPack, result: Mapping[str, Any]) -> None:
+    def report(self, pack: "PlannedPack", result: Mapping[str, Any]) -> None:
         """Take a result of a running pack."""
         epochs = pack.members[0].trial.epochs
         self._running[pack.pack_id] = (
@@ -86,7 +87,7 @@ class Progress:
         )
         self._show()
 
-    def finish(self, pack: PlannedPack, trials: pd.DataFrame) -> None:
+    def finish(self, pack: "PlannedPack", trials: pd.DataFrame) -> None:
         """Take the rows of a finished pack."""
         self._finish(pack)
         active, done = [], 0
@@ -107,7 +108,7 @@ class Progress:
         self._done += done
         self._show()
 
-    def fail(self, pack: PlannedPack, error: str) -> None:
+    def fail(self, pack: "PlannedPack", error: str) -> None:
         """Take a pack that failed for good."""
         self._finish(pack)
         self._statuses["failed"] += len(pack.members)
@@ -140,15 +141,15 @@ class Progress:
                 parts.append(f"{self._statuses[status]} {status}")
         return ", ".join(parts)
 
-    def leave(self, pack: PlannedPack) -> None:
+    def leave(self, pack: "PlannedPack") -> None:
         """Take a pack off that is not being trained any more, finished or not."""
         self._running.pop(pack.pack_id, None)
 
-    def _finish(self, pack: PlannedPack) -> None:
+    def _finish(self, pack: "PlannedPack") -> None:
         self.leave(pack)
         self._finished_work += self._pack_work(pack)
 
-    def _pack_work(self, pack: PlannedPack) -> float:
+    def _pack_work(self, pack: "PlannedPack") -> float:
         return sum(self._work[member.trial_id] for member in pack.members)
 
     def _show(self) -> None:

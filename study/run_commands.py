@@ -1,119 +1,37 @@
-"""`vae-study plan`, `run` and `resume`: what a spec would do, and doing it."""
+"""`vae-study run` and `resume`: do what a spec says, here or on the Ray cluster around."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from search_spaces import BadInput, load_spec
 from study.command_options import (
     EXIT_FAILED_TRIALS,
     Command,
     data_option,
+    outcome_options,
+    spec_arguments,
     storage_option,
-    wide_console,
 )
 from study.loading import Study
 from study.results_command import print_active_units
 
-__all__ = ["plan", "resume", "run"]
-
-
-def _spec_arguments(command: Command) -> Command:
-    command = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        help="Override a field of the spec, e.g. --set training.epochs=5.",
-    )(command)
-    return click.argument("spec")(command)
+__all__ = ["resume", "run"]
 
 
 def _run_options(command: Command) -> Command:
     for option in (
-        click.option("--retry-failed", is_flag=True, help="Run trials again that failed."),
-        click.option(
-            "--reuse/--no-reuse",
-            default=True,
-            show_default=True,
-            help="Take trials that other studies in the storage have finished from there.",
-        ),
+        outcome_options,
         click.option("--address", help="Ray cluster to run on [default: RAY_ADDRESS, else here]."),
         click.option("--cpus", type=click.IntRange(1), help="CPUs to use here [default: all]."),
-        click.option(
-            "--report/--no-report",
-            default=True,
-            show_default=True,
-            help="Write report.html into the study's folder at the end.",
-        ),
     ):
         command = option(command)
     return command
 
 
 @click.command()
-@_spec_arguments
-@data_option
-@click.option("--cpus", type=click.IntRange(1), help="CPUs to plan for [default: all].")
-def plan(spec: str, overrides: tuple[str, ...], data_dir: Path | None, cpus: int | None) -> None:
-    """Show what SPEC (a file or a preset) would run: trials, packs, memory, time.
-
-    Nothing is started or written; the time comes from training a few minibatches of each shape.
-
-    \b
-    vae-study plan mnist-dense
-    vae-study plan my_study.yaml --set training.epochs=5
-    """
-    from study.estimate import estimate_groups
-    from study.packing import PackQueue, trial_costs
-    from study.progress import readable_seconds
-    from study.run import prepare_study
-
-    prepared = prepare_study(load_spec(spec, overrides), data_dir)
-    resources = prepared.spec.resources
-    costs = trial_costs(prepared.planned, prepared.datasets)
-    workers = max(1, (cpus or os.cpu_count() or 1) // resources.cpus_per_pack)
-    queue = PackQueue(
-        prepared.planned,
-        costs,
-        pack_size=resources.pack_size,
-        workers=workers,
-        memory=_memory() // workers,
-        gpu=False,
-    )
-    groups = estimate_groups(queue, costs, prepared.datasets)
-    title = f"{prepared.spec.study}: {len(prepared.planned)} trials"
-    table = Table(title=title, title_justify="left")
-    for heading in ("dataset", "architecture"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("trials", "packs", "lanes", "memory", "CPU time"):
-        table.add_column(heading, justify="right")
-    for group in groups:
-        table.add_row(
-            group.dataset,
-            group.architecture,
-            str(group.trials),
-            str(group.packs),
-            str(group.lanes),
-            f"{group.memory / 2**20:,.0f} MiB",
-            readable_seconds(group.seconds),
-        )
-    console = wide_console()
-    console.print(table)
-    total = sum(group.seconds for group in groups)
-    console.print(
-        f"about {readable_seconds(total / min(workers, sum(g.packs for g in groups)))} on "
-        f"{workers} CPUs of this machine, evaluation and start-up apart "
-        f"({total / 3600:.2f} core hours)",
-        highlight=False,
-    )
-
-
-@click.command()
-@_spec_arguments
+@spec_arguments
 @storage_option
 @data_option
 @_run_options
@@ -195,7 +113,3 @@ def _show_results(study: Study, report: bool) -> int:
 
         click.echo(f"report: {write_report(study)}")
     return EXIT_FAILED_TRIALS if (study.trials["status"] == "failed").any() else 0
-
-
-def _memory() -> int:
-    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,5 +1,6 @@
 """Arguments to functions, exceptions to exit codes; what the functions do is tested elsewhere."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -187,3 +188,45 @@ def test_every_command_explains_itself() -> None:
 
 def test_tables_are_wide_enough_in_a_file() -> None:
     assert wide_console().width >= 120
+
+
+ON_GPUS = ("plan", "quickstart", "--gpus", "3", "--set", "axes.seed=[0]", "--set", "axes.beta=1")
+ON_GPUS += ("--set", "dataset={name: tiles, train_images: 1000, test_images: 10}")
+
+
+def test_plan_on_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Packs of one trial, each 1,000 images × 7 epochs / 100 per second: 70 s, and 10 to start."""
+    monkeypatch.chdir(tmp_path)
+    settings = ("--set", "training.epochs=7", "--set", "resources.pack_size=1")
+    settings += ("--set", "axes.latent_dim=[2,3]", "--set", "axes.architecture=[linear,paper-conv]")
+    done = invoke(*ON_GPUS, *settings, "--samples-per-second", "100")
+    assert not list(tmp_path.iterdir())
+    lines = {line.split("│")[1].strip(): line for line in done.output.splitlines() if "│" in line}
+    assert "quickstart: 4 trials" in done.output
+    assert "4, 3 at a time" in lines["packs"]
+    assert "1 trial," in lines["largest pack"]
+    assert "2 min 30 s" in lines["makespan"]
+    assert "0.1, if" in lines["GPU hours"]  # (150 + 80 + 80) s = 0.086 h
+    assert "0.0 more" in lines["idle GPU hours"]  # 2 × 70 s = 0.039 h
+    assert "100 images per second and pack, as given" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("plan", "quickstart", "--samples-per-second", "5"), "give --gpus with it"),
+        ((*ON_GPUS, "--cpus", "2"), "give --cpus or --gpus"),
+        (
+            (*ON_GPUS, "--set", "resources.gpus_per_pack=0", "--samples-per-second", "5"),
+            "resources.gpus_per_pack: 0",
+        ),
+        (ON_GPUS, "nothing tells how fast a GPU trains"),
+    ],
+)
+def test_plans_on_gpus_that_cannot_be(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BadInput, match=re.escape(message)):
+        raise (invoke(*arguments).exception or AssertionError("no error"))

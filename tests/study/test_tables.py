@@ -82,9 +82,9 @@ def test_every_column_is_described() -> None:
     assert "divided by N" in described["trials", "variance_law_mean"]
 
 
-def test_tables_import_neither_torch_nor_ray() -> None:
+def test_tables_and_the_command_line_import_neither_torch_nor_ray() -> None:
     code = (
-        "import sys, study.loading\n"
+        "import sys, study.loading, study.command_line\n"
         "assert not {'torch', 'ray', 'optuna', 'altair'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
