@@ -1,5 +1,7 @@
 """Active units against latent_dim: where the count stops growing is the intrinsic dimension."""
 
+from math import ceil
+
 import altair as alt
 import pandas as pd
 
@@ -10,7 +12,7 @@ from analysis.groups import group_columns, with_group_values
 __all__ = ["MOST_BETAS", "active_units_chart"]
 
 MOST_BETAS = 6
-COLUMNS = 3
+MOST_COLUMNS = 3
 
 _PANEL = ["dataset", "beta", "in_words"]
 _TOOLTIP = [
@@ -141,4 +143,6 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
         row = alt.Row("dataset:N", title=None, sort=list(by_beta["dataset"].unique()))
         return styled(panel.facet(column=column, row=row))
     title = alt.Facet("panel:N", title=None, sort=list(by_beta["panel"].unique()))
-    return styled(panel.facet(title, columns=COLUMNS))
+    panels = max(1, rows["panel"].nunique())
+    lines = ceil(panels / MOST_COLUMNS)
+    return styled(panel.facet(title, columns=ceil(panels / lines)))

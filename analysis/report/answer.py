@@ -20,8 +20,9 @@ ESTIMATES = (
 
 
 def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
-    """Say what came out: progress, a line per group (eight at most), and the law in one line.
+    """Say what came out: progress, a line per group (eight at most), the law in a line or two.
 
+    That most trials should train longer is said here as well, since every number hangs on it.
     Of more than eight groups, those without a number are counted and not listed, unless all are.
 
     Args:
@@ -36,7 +37,8 @@ def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
     statements += [estimate_statement(row) for _, row in shown.iterrows()]
     if len(estimates) > len(shown):
         statements.append(_further_statement(estimates, shown))
-    return [*statements, law_statements(tables)[0]]
+    law, *details = law_statements(tables)
+    return [*statements, law, *(statement for statement in details if statement.warns)]
 
 
 def _most_telling(estimates: pd.DataFrame) -> pd.DataFrame:

@@ -79,9 +79,9 @@ def law_statements(tables: StudyTables) -> list[Statement]:
             PREDICTED + 'law["second"].mean(), law["second"].var(ddof=0)',
         ),
         Statement(
-            "By this, {:,} trials have converged and {:,} should train longer: converged are those "
-            f"whose second moments differ from 1 by at most {MEAN_TOLERANCE:g} in the mean and by "
-            f"at most {UNIT_TOLERANCE:g} in every unit.",
+            "By the second moment, {:,} trials have converged and {:,} should train longer: "
+            "converged are those in which mean σ² + mean μ² differs from 1 by at most "
+            f"{MEAN_TOLERANCE:g} on average and by at most {UNIT_TOLERANCE:g} in every unit.",
             (converged, longer),
             by_unit,
             warns=longer > converged,

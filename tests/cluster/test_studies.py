@@ -138,18 +138,20 @@ def assert_complete(
         assert_frame_equal(found[table], rows, check_exact=True)
 
 
-def test_a_study_outlives_a_worker_that_falls_silent(
+def test_a_study_outlives_a_worker_that_falls_silent_for_a_while(
     cluster: LabCluster, undisturbed: dict[str, pd.DataFrame]
 ) -> None:
+    """Cut off until Ray has given it up; it comes back while the study runs."""
     submit(cluster, "silent")
     in_the_middle(cluster, "silent")
     lost = cluster.workers[1]
     lost.cut()
     assert "running" in vae_study(cluster, "list")
+    cluster.wait_for(dead=[lost])
+    lost.restore()
     said = follow_to_the_end(cluster, "silent")
     assert "starts again" in said
     assert_complete(cluster, "silent", undisturbed, {"host2", "host3"})
-    lost.restore()
     cluster.wait_for(alive=cluster.workers)
 
 
@@ -187,3 +189,23 @@ def test_a_study_outlives_a_worker_that_loses_power(
     pulled = tables(cluster.lab.folder / "pulled" / "killed")
     assert_frame_equal(pulled["units"], undisturbed["units"], check_exact=True)
     cluster.workers[0].power_on(blank=True)
+
+
+def test_a_study_goes_on_after_its_head_was_lost(
+    cluster: LabCluster, undisturbed: dict[str, pd.DataFrame]
+) -> None:
+    """The head, and the study's driver with it, is gone; `ray up` and `resume` bring both back."""
+    cluster.wait_for(alive=cluster.workers)
+    submit(cluster, "headless")
+    in_the_middle(cluster, "headless")
+    cluster.head.power_off()
+    lost = vae_study(cluster, "status", "headless", check=False, timeout=120)
+    assert "Traceback" not in lost
+    assert "no connection to the cluster's head" in lost
+    cluster.head.power_on()
+    cluster.up()
+    cluster.wait_for(alive=cluster.workers)
+    assert 2 <= done_trials(cluster, "headless") < TRIALS
+    vae_study(cluster, "resume", "headless", "--detach", timeout=120)
+    follow_to_the_end(cluster, "headless")
+    assert_complete(cluster, "headless", undisturbed, {"host2", "host3"})

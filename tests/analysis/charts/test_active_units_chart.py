@@ -3,7 +3,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.charts.active_units import COLUMNS, MOST_BETAS, active_units_chart
+from analysis.charts.active_units import MOST_BETAS, active_units_chart
 from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from study.tables import TRIALS
 from tests.analysis.tables import trials_of
@@ -59,8 +59,13 @@ def test_bands_are_the_intervals_of_saturated_groups() -> None:
     assert (bands["latent_dim"] < bands["to"]).all()
 
 
-def test_one_dataset_or_one_beta_takes_rows_of_panels() -> None:
-    assert active_units_chart(sweep()).to_dict()["columns"] == COLUMNS
+@pytest.mark.parametrize(("betas", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
+def test_panels_of_one_dataset_fill_their_rows(betas: int, columns: int) -> None:
+    content = active_units_chart(sweep(tuple(range(1, betas + 1)))).to_dict()
+    assert content["columns"] == columns
+
+
+def test_several_datasets_have_a_row_each() -> None:
     two = pd.concat([sweep(), sweep(dataset="mnist")])
     facet = active_units_chart(two).to_dict()["facet"]
     assert (facet["column"]["field"], facet["row"]["field"]) == ("in_words", "dataset")

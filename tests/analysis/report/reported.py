@@ -84,7 +84,7 @@ def _assert_accounted_for(report: Report) -> None:
             "",
             statement.text,
         )
-        text = re.sub(r"from 1 by at most [\d.]+ in the mean and by at most [\d.]+", "", text)
+        text = re.sub(r"from 1 by at most [\d.]+ on average and by at most [\d.]+", "", text)
         text = re.sub(r"latent_dim \d+|beta [\d.]+|\d+ pairs|[a-z]+(?:-\d+)+", "", text)
         known = {f"{abs(n):{style}}" for n in statement.numbers for style in _STYLES if n == n}
         known |= {text.removesuffix(".0") for text in known}

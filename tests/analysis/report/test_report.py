@@ -90,6 +90,18 @@ def test_the_numbers_of_the_answer_against_plain_pandas(study: Study, report: Re
     assert f"over {len(law_sum):,} units of {law['trial_id'].nunique()} trials" in texts[-1]
 
 
+def test_the_answer_says_when_most_trials_should_train_longer(tables: StudyTables) -> None:
+    units = tables.units
+    moving = replace(tables, units=units.assign(second_moment=units["second_moment"] + 0.2))
+    assert not any("train longer" in line.text for line in compose_report(tables).answer)
+    report = compose_report(moving)
+    (line,) = [line for line in report.answer if "train longer" in line.text]
+    completed = (tables.trials["status"] == "completed").sum()
+    assert f"0 trials have converged and {completed} should train longer" in line.text
+    assert line.warns
+    assert assert_recomputed(report, moving) > 10
+
+
 def block_with(report: Report, column: str) -> TableBlock:
     (block,) = [block for block in table_blocks(report) if column in block.frame]
     return block
