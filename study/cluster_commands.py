@@ -15,8 +15,9 @@ from study.cluster_storage import readable_study, storage_for_jobs, storage_of_s
 from study.command_options import EXIT_INTERRUPTED, Command, outcome_options, spec_arguments
 from study.jobs import StudyJob, check_none_alive, find_job, start_job, stop_job
 from study.loading import summarise
+from study.storage import Folder
 
-__all__ = ["logs", "progress_of", "pull", "resume_on_cluster", "stop", "submit"]
+__all__ = ["logs", "progress_in", "progress_of", "pull", "resume_on_cluster", "stop", "submit"]
 
 
 def _job_options(command: Command) -> Command:
@@ -193,8 +194,7 @@ def pull(
 
     target = find_cluster(address, cluster)
     folder = pull_study(target, study, storage_of_study(target, study, storage), to)
-    row = summarise(folder)
-    click.echo(f"{study}: {row.done} of {row.planned} trials done, in {folder}")
+    click.echo(f"{study}: {progress_in(folder)}, in {folder}")
 
 
 def progress_of(storage: str, study: str) -> str | None:
@@ -203,8 +203,11 @@ def progress_of(storage: str, study: str) -> str | None:
         folder = readable_study(storage, study)
     except (BadInput, OSError, RuntimeError):  # no credentials here, say
         return None
-    if folder is None:
-        return None
+    return None if folder is None else progress_in(folder)
+
+
+def progress_in(folder: Folder) -> str:
+    """Say how far a study is that can be read from here."""
     row = summarise(folder)
     failed = f", {row.failed} failed" if row.failed else ""
     return f"{row.done} of {row.planned} trials done{failed}"

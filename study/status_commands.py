@@ -7,11 +7,12 @@ import click
 import pandas as pd
 
 from study.cluster import Cluster, find_cluster
-from study.cluster_commands import progress_of
+from study.cluster_commands import progress_in, progress_of
 from study.cluster_options import cluster_options, given_storage
 from study.command_options import storage_option
 from study.jobs import find_job, study_jobs, without_credentials
 from study.loading import list_studies, load_study, summarise
+from study.pulling import study_folder
 from study.storage import Folder
 
 __all__ = ["list_", "status"]
@@ -103,9 +104,11 @@ def _status_of_jobs(cluster: Cluster, study: str) -> None:
         jobs = study_jobs(client, study)
         storage = given_storage() or cluster.storage or find_job(client, study).storage
         reached = progress_of(storage, study)
-        if reached is None:
+        if reached is None and (jobs or cluster.file is None):
             line = last_progress(client.get_job_logs(find_job(client, study).id))
             reached = f"{line} (as of its log)" if line else "nothing known yet of its trials"
+    if reached is None:  # a new head knows no jobs, but the tables are where they were
+        reached = progress_in(study_folder(cluster, study, storage, only_tables=True))
     click.echo(f"{study}: {reached}")
     click.echo(f"storage: {without_credentials(storage)}")
     for job in jobs:

@@ -56,6 +56,7 @@ def in_flight(folder: Path) -> set[str]:
     return files(folder, "checkpoints") - files(folder, "trials")
 
 
+@pytest.mark.slow
 def test_nodes_come_and_go(tmp_path: Path, nodes: Nodes) -> None:
     """None at first; then one, and another; each is lost while it trains, one in silence."""
     reference = tmp_path / "reference"

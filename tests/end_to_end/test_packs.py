@@ -91,6 +91,7 @@ def test_a_trial_that_does_not_fit_by_itself(packed: Path, tmp_path: Path) -> No
     assert list(alike) == pytest.approx(list(sound), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_parted_pack_is_killed_and_goes_on(tmp_path: Path) -> None:
     spec = SPEC | {
         "axes": SPEC["axes"] | {"architecture": {"family": "dense", "widths": [16]}},

@@ -99,6 +99,7 @@ def assert_undamaged(server: S3Server, place: str, undisturbed: dict[str, pd.Dat
     assert server.uploads_left_open() == 0
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(
     tmp_path: Path, server: S3Server, undisturbed: dict[str, pd.DataFrame]
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_server_that_is_away_for_a_while(
     assert_undamaged(server, place, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away(tmp_path: Path, server: S3Server) -> None:
     place = "lost"
     spec = SPEC | {"resources": SPEC["resources"] | {"storage_patience_seconds": 5}}

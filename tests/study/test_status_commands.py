@@ -20,6 +20,12 @@ from tests.study.test_jobs import FakeClient, details
 
 AXES = {"architecture": "linear", "latent_dim": 2, "seed": [0, 1, 2]}
 ON = ("--address", "http://10.0.0.1:8265")
+LAUNCHED = """
+cluster_name: a
+provider: {type: local, head_ip: 10.0.0.1}
+auth: {ssh_user: me}
+metadata: {vae_study: {storage: /a/disk/of/the/head}}
+"""
 
 
 class WithLog(FakeClient):
@@ -91,6 +97,25 @@ def test_status_without_a_job(jobs: list[Any], store: Path) -> None:
     assert "'a' has no job on this cluster" in str(nothing.exception)
     nothing = invoke("status", "b", *ON, "--storage", str(store))
     assert isinstance(nothing.exception, BadInput)
+
+
+def test_status_of_a_new_head_that_has_the_tables_on_its_disk(
+    jobs: list[Any], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known here but the launcher's file: the tables are fetched."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(LAUNCHED)
+    asked: list[Any] = []
+
+    def fetched(cluster: Cluster, study: str, storage: str, *, only_tables: bool) -> Folder:
+        asked.append((cluster.file, study, storage, only_tables))
+        return Folder.at(store).child(study)
+
+    monkeypatch.setattr("study.status_commands.study_folder", fetched)
+    said = invoke("status", "a", "--cluster", str(file)).output
+    assert said.startswith("a: 1 of 3 trials done, 1 failed\nstorage: /a/disk/of/the/head\n")
+    assert "it has no job on this cluster" in said
+    assert asked == [(file, "a", "/a/disk/of/the/head", True)]
 
 
 def test_list(jobs: list[Any], store: Path) -> None:
