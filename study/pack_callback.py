@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
@@ -16,7 +17,7 @@ from study.dispatch import PackSearcher
 from study.pack_checkpoints import FolderCheckpoints
 from study.packing import PlannedPack
 from study.progress import Progress
-from study.storage import Folder
+from study.storage import Folder, StorageError
 from study.workers import MEMORY_SHARE, WorkerError, Workers
 from trainables.tune_trainable import (
     CHECKPOINT_PROBLEM,
@@ -136,7 +137,13 @@ class PackCallback(Callback):
         """Put a pack back whose worker is gone, as long as it may be tried again.
 
         After that its members go on alone, and a trial that failed alone is recorded.
+
+        Raises:
+            StorageError: The worker could not reach storage, for which no trial is to blame.
+            WorkerError: No worker starts.
         """
+        if problem := _storage_problem(trial):
+            raise problem
         pack = self._searcher.running.get(trial.trial_id)
         node = self._nodes.pop(trial.trial_id, None)
         lost = _is_lost(trial) or (node is not None and not self._workers.is_up(node))
@@ -230,6 +237,14 @@ def _check(worker: Worker) -> None:
             f"{worker.host} reserved a GPU for a pack, and PyTorch {worker.versions['PyTorch']} "
             "finds none there; install its CUDA build, or set resources.gpus_per_pack=0"
         )
+
+
+def _storage_problem(trial: TuneTrial) -> StorageError | None:
+    """Return what a worker met that waited for storage and could not load its checkpoint."""
+    file = trial.pickled_error_file  # what this process wrote a moment ago
+    error = cloudpickle.loads(Path(file).read_bytes()) if file and Path(file).exists() else None
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, StorageError) else None
 
 
 def _is_lost(trial: TuneTrial) -> bool:

@@ -72,6 +72,19 @@ FAULTS["trainables.pack"] = change
 """
 
 
+_STORAGE = """
+def close(pack_checkpoints):
+    from study.storage_faults import StorageError
+
+    def load(self, pack_id):
+        raise StorageError(f"cannot read {pack_id}: Permission denied")
+
+    pack_checkpoints.FolderCheckpoints.load = load
+
+FAULTS["study.pack_checkpoints"] = close
+"""
+
+
 def failing_seeds(folder: Path, raising: set[int], dying: set[int]) -> tuple[str, Path]:
     """Let trials with these seeds raise, or kill their worker, in their first epoch.
 
@@ -92,6 +105,11 @@ def limited_memory(folder: Path, lanes: int, never: Collection[int] = ()) -> str
     """
     values = f"LANES, NEVER = {lanes!r}, {set(never)!r}\n"
     return _write(folder, _SITECUSTOMIZE + values + _MEMORY)
+
+
+def checkpoints_that_cannot_be_read(folder: Path) -> str:
+    """Let workers meet storage that does not let them read; return the value of PYTHONPATH."""
+    return _write(folder, _SITECUSTOMIZE + _STORAGE)
 
 
 def other_numerics(folder: Path, version: int) -> str:

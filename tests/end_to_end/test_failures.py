@@ -18,7 +18,7 @@ from tests.end_to_end.command import (
     wait_until,
     write_spec,
 )
-from tests.end_to_end.failing import failing_seeds
+from tests.end_to_end.failing import checkpoints_that_cannot_be_read, failing_seeds
 
 SPEC: dict[str, Any] = {
     "study": "faulty",
@@ -160,3 +160,17 @@ def test_storage_that_fails_for_good(tmp_path: Path) -> None:
     succeed(tmp_path, "resume", "faulty", *CPUS)
     assert table(tmp_path, "faulty", "trials")["trial_id"].nunique() == 6
     assert left_over(units.parent) == []
+
+
+def test_storage_that_a_worker_cannot_read(tmp_path: Path) -> None:
+    """No trial is to blame, so none is recorded as failed: the study ends and can be resumed."""
+    spec = write_spec(tmp_path, SPEC)
+    env = environment(PYTHONPATH=checkpoints_that_cannot_be_read(tmp_path))
+    done = vae_study(tmp_path, "run", spec, *CPUS, env=env)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("vae-study: ")]
+    assert "Permission denied" in message
+    assert "resume" in message
+    assert table(tmp_path, "faulty", "trials").empty
+    succeed(tmp_path, "resume", "faulty", *CPUS)
