@@ -60,8 +60,14 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(folder: Path, cpus: int = 2) -> Iterator[RayHead]:
-    """Start a head; its processes are killed at the end, and no others."""
+def ray_head(folder: Path, cpus: int = 2, **more: str) -> Iterator[RayHead]:
+    """Start a head; its processes are killed at the end, and no others.
+
+    Args:
+        folder: Where its files go.
+        cpus: CPUs that it has.
+        more: Variables of its environment.
+    """
     home = folder / "home"
     (home / ".ray").mkdir(parents=True)
     (home / ".ray" / "auth_token").write_text(TOKEN)
@@ -80,6 +86,7 @@ def ray_head(folder: Path, cpus: int = 2) -> Iterator[RayHead]:
         HOME=str(home),
         RAY_AUTH_MODE="token",
         PATH=f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        **more,
     )
     variables.pop("PYTHONPATH", None)
     with (folder / "ray.log").open("w") as log:

@@ -31,6 +31,7 @@ from tests.end_to_end.command import (
 from tests.end_to_end.ray_head import TOKEN, RayHead, ray_head
 from tests.end_to_end.ssh_host import ssh_host
 from tests.end_to_end.ssh_host import why_not as ssh_host_missing
+from tests.s3_server import CREDENTIALS, s3_server
 
 SMALL = {
     "study": "small",
@@ -49,7 +50,7 @@ LONG = {
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
-    with ray_head(tmp_path_factory.mktemp("head")) as running:
+    with ray_head(tmp_path_factory.mktemp("head"), **CREDENTIALS) as running:
         yield running
 
 
@@ -235,6 +236,25 @@ def test_a_user_s_own_file_goes_along(head: RayHead, shared: Path, tmp_path: Pat
     # The numbers are those of a run on the laptop.
     succeed(tmp_path / "elsewhere", "run", spec, "--cpus", "2")
     assert_same_numbers(shared, tmp_path / "elsewhere", "own")
+
+
+def test_to_a_bucket(head: RayHead, tmp_path: Path) -> None:
+    """The job has the rights of the head's machine; the laptop needs its own to read by URL."""
+    with s3_server() as server:
+        storage = ("--storage", server.uri())
+        spec = write_spec(tmp_path, SMALL | {"study": "bucket"})
+        ran = on(head, tmp_path, "submit", spec, *storage)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "4/4 trials done" in ran.stdout
+        stranger = on(head, tmp_path, "status", "bucket")
+        assert "4/4 trials done, " in stranger.stdout
+        assert "(as of its log)" in stranger.stdout
+        env = head.environment(**CREDENTIALS)
+        assert "4 of 4 trials done" in on(head, tmp_path, "status", "bucket", env=env).stdout
+        rows = succeed(tmp_path, "results", "bucket", *storage, "--format", "csv", env=env)
+        assert len(rows.splitlines()) == 5
+        assert "studies/bucket/report.html" in server.list_keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
 
 
 @pytest.mark.parametrize(
