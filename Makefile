@@ -14,6 +14,8 @@ STUDY_OPTIONS ?=
 BENCHMARK_OPTIONS ?=
 # Where the real MNIST may lie; without it, tests that need it are skipped with a reason.
 export VAE_STUDY_DATA ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
+# Tests that start Ray wait as much as they compute.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 # One thread per process: tests and packs run side by side.
 export OMP_NUM_THREADS ?= 1
 
@@ -23,10 +25,10 @@ study: $(INSTALLED)
 	$(BIN)/vae-study run $(SPEC) $(STUDY_OPTIONS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not slow and not cluster" -n auto --dist loadfile
+	$(BIN)/pytest -m "not slow and not cluster" -n $(WORKERS) --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m "slow and not cluster" -n auto --dist loadfile --timeout 3000
+	$(BIN)/pytest -m "slow and not cluster" -n $(WORKERS) --dist loadfile --timeout 3000
 
 test-cluster: $(INSTALLED)
 	$(BIN)/pytest -m cluster tests/cluster --timeout 900

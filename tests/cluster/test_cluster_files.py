@@ -8,6 +8,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,11 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     """An AWS account on which cluster-aws-account.yaml was deployed; the config as Ray fills it."""
     config = load(AWS)
     region = config["provider"]["region"]
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as simulated:
+        # One store per process: a server that other tests have started must keep its bucket.
+        simulation = mock_aws()
+        simulation.start(reset=False)
+        simulated.callback(simulation.stop, remove_data=False)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray makes a key pair there
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")

@@ -75,6 +75,7 @@ def test_room_again_after_a_while(tmp_path: Path, disk: Path, undisturbed: Path)
     assert left_over(disk / "studies" / "tight") == []
 
 
+@pytest.mark.slow
 def test_no_room_for_good(tmp_path: Path, disk: Path, undisturbed: Path) -> None:
     storage = ("--storage", disk / "studies")
     patience = ("--set", "resources.storage_patience_seconds=3")

@@ -67,6 +67,7 @@ def test_a_pack_that_runs_out_of_memory_goes_on_in_parts(packed: Path, tmp_path:
     assert by_id[0].equals(by_id[1])
 
 
+@pytest.mark.slow
 def test_a_trial_that_does_not_fit_by_itself(packed: Path, tmp_path: Path) -> None:
     axes = SPEC["axes"] | {"seed": [0, 5]}
     spec = write_spec(tmp_path, SPEC | {"axes": axes, "resources": {"pack_size": 8}})

@@ -176,6 +176,7 @@ def test_a_server_that_stays_away(tmp_path: Path, server: S3Server) -> None:
     assert len(by_url(server, "trials", place)) == TRIALS
 
 
+@pytest.mark.slow
 def test_the_second_of_two_drivers_goes_on(
     tmp_path: Path, server: S3Server, undisturbed: dict[str, pd.DataFrame]
 ) -> None:

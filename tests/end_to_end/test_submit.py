@@ -209,6 +209,7 @@ def test_the_job_s_exit_code_and_message(head: RayHead, shared: Path, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_a_user_s_own_file_goes_along(head: RayHead, shared: Path, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "faces.npz", images=images)
@@ -261,8 +262,8 @@ def test_to_a_bucket(head: RayHead, tmp_path: Path) -> None:
     ("name", "there", "refused"),
     [
         ("torch", "2.9.1", True),
-        ("ray", "2.59.0", True),
-        ("python", "3.10", True),
+        pytest.param("ray", "2.59.0", True, marks=pytest.mark.slow),
+        pytest.param("python", "3.10", True, marks=pytest.mark.slow),
         ("torch", "{}+cu128", False),
     ],
 )
