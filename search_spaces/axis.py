@@ -2,6 +2,7 @@
 
 import math
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Protocol, Self, TypeVar
 
@@ -99,19 +100,19 @@ class _Interval(SpecModel, Generic[N]):
     """What ranges and log ranges share: values between two ends, at regular positions or not."""
 
     @property
-    def _ends(self) -> tuple[N, N]:
-        raise NotImplementedError
+    @abstractmethod
+    def _ends(self) -> tuple[N, N]: ...
 
     @property
+    @abstractmethod
     def _positions(self) -> int | None:
         """How many regular positions there are; None where any value may be drawn."""
-        raise NotImplementedError
 
-    def _at(self, position: int) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _at(self, position: int) -> float: ...
 
-    def _anywhere(self, rng: random.Random) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _anywhere(self, rng: random.Random) -> float: ...
 
     @property
     def size(self) -> int | None:
