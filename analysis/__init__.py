@@ -23,6 +23,8 @@ from analysis.intrinsic_dimension import (
 from analysis.law_residuals import residual_by
 from analysis.law_units import law_units
 from analysis.paired_effects import paired_effects
+from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
+from analysis.paper_table import beside_paper_table
 from analysis.probabilistic_pca import linear_answers, pca_dimension
 from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
@@ -30,8 +32,11 @@ __all__ = [
     "active_counts",
     "active_units_chart",
     "active_units_table",
+    "beside_paper_table",
     "beta_of_drops",
+    "closest_settings",
     "compare_trials",
+    "conv_against_dense",
     "cross_checks",
     "describe_estimate",
     "describe_group",
@@ -48,6 +53,7 @@ __all__ = [
     "law_units",
     "linear_answers",
     "paired_effects",
+    "paper_counts",
     "pca_dimension",
     "residual_by",
     "threshold_sensitivity",

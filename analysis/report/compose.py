@@ -7,6 +7,7 @@ from analysis.report.data_section import data_section
 from analysis.report.dimension_section import dimension_section
 from analysis.report.drivers_section import drivers_section
 from analysis.report.law_section import law_section
+from analysis.report.paper_section import paper_section
 from analysis.report.training_section import training_section
 from analysis.report.trials_section import failures_section, trials_section
 from analysis.study_tables import StudyTables
@@ -28,6 +29,7 @@ def compose_report(tables: StudyTables) -> Report:
         law_section(tables),
         training_section(tables),
         drivers_section(tables),
+        paper_section(tables),
         data_section(tables, estimates),
         failures_section(tables),
         trials_section(tables),

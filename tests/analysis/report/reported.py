@@ -73,7 +73,7 @@ def assert_recomputed(report: Report, tables: StudyTables) -> int:
 
 
 _NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
-_STYLES = (",.0f", ".1f", ".4f", ".5f")
+_STYLES = ("g", ",.0f", ".1f", ".4f", ".5f")
 
 
 def _assert_accounted_for(report: Report) -> None:
@@ -85,8 +85,8 @@ def _assert_accounted_for(report: Report) -> None:
             statement.text,
         )
         text = re.sub(r"from 1 by at most [\d.]+ on average and by at most [\d.]+", "", text)
-        text = re.sub(r"latent_dim \d+|beta [\d.]+|\d+ pairs|[a-z]+(?:-\d+)+", "", text)
+        text = re.sub(r"latent_dim \d+|figure \d+|beta [\d.]+|\d+ pairs|[a-z]+(?:-\d+)+", "", text)
         known = {f"{abs(n):{style}}" for n in statement.numbers for style in _STYLES if n == n}
         known |= {text.removesuffix(".0") for text in known}
         for printed in _NUMBER.findall(text):
-            assert printed.strip("-") in known, (printed, statement.text)
+            assert printed.strip("-,") in known, (printed, statement.text)

@@ -1,0 +1,158 @@
+"""The paper's counts and tables in the report, beside those of the study's own nets."""
+
+import pandas as pd
+
+from analysis.charts.paper_counts import paper_counts_chart
+from analysis.paper import PAPER_NETS, PaperNet
+from analysis.paper_counts import (
+    closest_settings,
+    conv_against_dense,
+    paper_counts,
+    setting_columns,
+    setting_template,
+    setting_words,
+)
+from analysis.paper_table import beside_paper_table, trial_for_paper_table
+from analysis.report.content import Block, Figure, Section, Statement, TableBlock
+from analysis.study_tables import StudyTables
+
+__all__ = ["paper_section"]
+
+MOST_SETTINGS = 20
+_COUNTS = "from analysis import paper_counts\ncounts = paper_counts(trials)\n"
+_FORMATS = {name: "{:.5f}" for name in ("mean_variance", "posterior_variance", "sum")}
+_FORMATS |= {f"paper_{name}": form for name, form in _FORMATS.items()}
+
+
+def paper_section(tables: StudyTables) -> Section | None:
+    """Compose the section; None where the study has none of the paper's nets."""
+    counts = paper_counts(tables.trials)
+    if counts.empty:
+        return None
+    blocks: list[Block] = [
+        _count_statement(counts[counts["where"] == net.where], net)
+        for net in PAPER_NETS
+        if (counts["where"] == net.where).any()
+    ]
+    nets = counts["where"].nunique()
+    closest = closest_settings(counts)
+    if nets > 1 and len(closest):
+        blocks.append(_closest_statement(counts, closest))
+    blocks += _conv_statements(conv_against_dense(counts))
+    blocks.append(
+        Figure(
+            "paper-counts",
+            "Active units of the paper's nets against β: means over seeds, bars from the fewest to "
+            "the most. The dashed line is the paper's count.",
+            paper_counts_chart(counts),
+        )
+    )
+    if nets > 1 and len(closest):
+        most = f" ({MOST_SETTINGS} of {len(closest):,})" if len(closest) > MOST_SETTINGS else ""
+        blocks.append(
+            TableBlock(
+                "Settings under which all of these nets were trained, the closest to the paper's "
+                f"counts first{most}: mean active units of each, the largest difference to the "
+                "paper, and the sum of all",
+                closest.head(MOST_SETTINGS),
+                {name: "{:.1f}" for name in [*counts["where"], "farthest", "total"]},
+                f"from analysis import closest_settings\n{_COUNTS}closest_settings(counts)",
+            )
+        )
+    for where in ("table I", "table II"):
+        blocks += _table_beside(tables, where)
+    return Section("paper", "Beside the paper", tuple(blocks))
+
+
+def _count_statement(counts: pd.DataFrame, net: PaperNet) -> Statement:
+    """Say under how many settings a net has the paper's count, and which is closest to it."""
+    near = int((counts["difference"].abs() <= 1).sum())
+    best = counts.iloc[int(counts["difference"].abs().to_numpy().argmin())]
+    words, names = setting_template(best)
+    return Statement(
+        f"{net.architecture} on {net.dataset} ({net.where}): the paper has {{:d}} of {{:d}} units "
+        "active. Settings within one of that: {:,} of the {:,} tried. Closest is "
+        f"{words}, with {{:.1f}} units ({{:.0f}} to {{:.0f}}, {{:,}} trials).",
+        (
+            net.active,
+            net.latent_dim,
+            near,
+            len(counts),
+            *(float(best[name]) for name in names),
+            float(best["mean"]),
+            float(best["fewest"]),
+            float(best["most"]),
+            int(best["trials"]),
+        ),
+        f"{_COUNTS}counts = counts[counts['where'] == {net.where!r}]\n"
+        "best = counts.iloc[counts['difference'].abs().argmin()]\n"
+        f"best['paper'], {net.latent_dim}, (counts['difference'].abs() <= 1).sum(), len(counts), "
+        f"*best[{[*names, 'mean', 'fewest', 'most', 'trials']}]",
+        warns=near == 0,
+    )
+
+
+def _closest_statement(counts: pd.DataFrame, closest: pd.DataFrame) -> Statement:
+    """Say which one setting comes closest to all counts at once."""
+    best = closest.iloc[0]
+    words, names = setting_template(best)
+    nets = [net for net in PAPER_NETS if net.where in closest.columns]
+    ours = ", ".join("{:.1f}" for _ in nets)
+    theirs = ", ".join("{:d}" for _ in nets)
+    places = ", ".join(net.where for net in nets)
+    return Statement(
+        f"Closest to all of these counts at once ({places}) is {words}: {ours} units against the "
+        f"paper's {theirs}. The farthest is off by {{:.1f}}.",
+        (
+            *(float(best[name]) for name in names),
+            *(float(best[net.where]) for net in nets),
+            *(net.active for net in nets),
+            float(best["farthest"]),
+        ),
+        f"from analysis import closest_settings\n{_COUNTS}best = closest_settings(counts).iloc[0]\n"
+        f"nets = {[net.where for net in nets]}\n"
+        "paper = counts.drop_duplicates('where').set_index('where')['paper']\n"
+        f"*best[{names}], *best[nets], *paper[nets], best['farthest']",
+        warns=bool(best["farthest"] > 1),
+    )
+
+
+def _conv_statements(both: pd.DataFrame) -> list[Statement]:
+    """Say under how many settings the convolutional net keeps more units, by dataset."""
+    statements = []
+    for dataset, rows in both.groupby("dataset"):
+        more, fewer = int((rows["difference"] > 0).sum()), int((rows["difference"] < 0).sum())
+        statements.append(
+            Statement(
+                f"The paper finds less sparsity in convolutional nets. On {dataset} its "
+                "convolutional net keeps more units than its dense one under {:,} of {:,} settings "
+                "and fewer under {:,}; mean difference {:+.1f} units.",
+                (more, len(rows), fewer, float(rows["difference"].mean())),
+                f"from analysis import conv_against_dense\n{_COUNTS}"
+                "both = conv_against_dense(counts)\n"
+                f"both = both.loc[both['dataset'] == {dataset!r}, 'difference']\n"
+                "(both > 0).sum(), len(both), (both < 0).sum(), both.mean()",
+                warns=more < len(rows),
+            )
+        )
+    return statements
+
+
+def _table_beside(tables: StudyTables, where: str) -> list[Block]:
+    """Show the units of a trial of ours beside the paper's."""
+    trial_id = trial_for_paper_table(tables.trials, tables.units, where)
+    if trial_id is None:
+        return []
+    trial = tables.trials[tables.trials["trial_id"] == trial_id].iloc[[0]]
+    setting = setting_words(trial[setting_columns(tables.trials)]).iloc[0]
+    setting += f", {trial['epochs'].iloc[0]} epochs, seed {trial['seed'].iloc[0]}"
+    return [
+        TableBlock(
+            f"The paper's {where}, and the trial with the nearest count that has converged best "
+            f"({setting}), both by rank of Var μ. Sums are 1 by the variance law.",
+            beside_paper_table(tables.units, trial_id, where),
+            _FORMATS,
+            "from analysis import beside_paper_table\n"
+            f"beside_paper_table(units, {trial_id!r}, {where!r})",
+        )
+    ]

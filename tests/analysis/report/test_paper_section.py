@@ -1,0 +1,84 @@
+"""The page beside the paper, of a simulated study whose trials are made the paper's nets."""
+
+import numpy as np
+import pytest
+
+from analysis.paper import PAPER_NETS
+from analysis.report.compose import compose_report
+from analysis.report.content import Figure, Section, TableBlock
+from analysis.report.html import to_html
+from analysis.report.paper_section import paper_section
+from analysis.study_tables import StudyTables
+from study.reporting import study_tables
+from tests.analysis.report.reported import assert_recomputed, evaluate, only, simulated
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> StudyTables:
+    """All four nets under every setting; more units for the convolutional ones."""
+    tables = study_tables(simulated(tmp_path_factory.mktemp("studies"), trials=400))
+    trials = tables.trials.reset_index(drop=True)
+    nets = [PAPER_NETS[place % 4] for place in range(len(trials))]
+    conv = np.array([net.architecture == "paper-conv" for net in nets])
+    trials = trials.assign(
+        dataset=[net.dataset for net in nets],
+        architecture=[net.architecture for net in nets],
+        latent_dim=16,
+        initialisation=np.where(np.arange(len(trials)) // 4 % 2 == 0, "glorot", "torch"),
+        beta=np.where(np.arange(len(trials)) // 8 % 2 == 0, 0.25, 2.0),
+        active_units=trials["active_units"].clip(upper=9) + 3 * conv,
+    )
+    return only(tables, trials, units=tables.units[tables.units["unit"] < 16])
+
+
+def section_of(tables: StudyTables) -> Section:
+    section = paper_section(tables)
+    assert section is not None
+    return section
+
+
+def words(section: Section) -> list[str]:
+    return [block.text for block in section.blocks if block.kind == "statement"]  # type: ignore[union-attr]
+
+
+def test_every_number_can_be_recomputed(tables: StudyTables) -> None:
+    report = compose_report(tables)
+    assert "paper" in [section.anchor for section in report.sections]
+    assert assert_recomputed(report, tables) > 10
+    page = to_html(report)
+    assert "Beside the paper" in page
+
+
+def test_it_says_what_came_out(tables: StudyTables) -> None:
+    said = words(section_of(tables))
+    assert [line for line in said if "(table I): the paper has 8 of 16 units active." in line]
+    assert [line for line in said if "(figure 12): the paper has 12 of 16 units active." in line]
+    (closest,) = [line for line in said if line.startswith("Closest to all")]
+    assert "against the paper's 8, 13, 8, 12" in closest
+    conv = [line for line in said if "less sparsity in convolutional nets" in line]
+    assert len(conv) == 2
+    assert all("under 4 of 4 settings" in line for line in conv)
+
+
+def test_figure_and_tables(tables: StudyTables) -> None:
+    blocks = section_of(tables).blocks
+    assert [block.name for block in blocks if isinstance(block, Figure)] == ["paper-counts"]
+    shown = [block for block in blocks if isinstance(block, TableBlock)]
+    assert len(shown) == 3
+    for block in shown:
+        again = evaluate(block.recipe, tables)
+        assert again.head(len(block.frame)).equals(block.frame)
+    assert [len(block.frame) for block in shown] == [4, 16, 16]
+
+
+def test_one_net_alone(tables: StudyTables) -> None:
+    one = only(tables, tables.trials[tables.trials["architecture"] == "dense-256-32-24"])
+    section = section_of(one)
+    assert len(words(section)) == 1
+    assert len([block for block in section.blocks if isinstance(block, TableBlock)]) == 1
+    assert_recomputed(compose_report(one), one)
+
+
+def test_other_studies_have_no_such_page(tables: StudyTables) -> None:
+    assert paper_section(only(tables, tables.trials.assign(latent_dim=8))) is None
+    assert paper_section(only(tables, tables.trials.head(0))) is None
