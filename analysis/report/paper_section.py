@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from analysis.charts.kl_by_variance import kl_by_variance_chart
 from analysis.charts.paper_counts import paper_counts_chart
 from analysis.paper import PAPER_NETS, PaperNet
 from analysis.paper_counts import (
@@ -61,6 +62,16 @@ def paper_section(tables: StudyTables) -> Section | None:
         )
     for where in ("table I", "table II"):
         blocks += _table_beside(tables, where)
+    blocks.append(
+        Figure(
+            "kl-by-variance",
+            "The paper's figure 13, from its equation 7: the KL of a unit against its σ², as long "
+            "as the net keeps ρ = σ / |μ|, with the minima of equation 8. A unit that encodes much "
+            "(small ρ) is cheapest near σ² = 0, one that encodes nothing (large ρ) near 1; at each "
+            "minimum σ² + μ² = 1.",
+            kl_by_variance_chart(),
+        )
+    )
     return Section("paper", "Beside the paper", tuple(blocks))
 
 

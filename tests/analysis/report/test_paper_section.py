@@ -62,7 +62,10 @@ def test_it_says_what_came_out(tables: StudyTables) -> None:
 
 def test_figure_and_tables(tables: StudyTables) -> None:
     blocks = section_of(tables).blocks
-    assert [block.name for block in blocks if isinstance(block, Figure)] == ["paper-counts"]
+    assert [block.name for block in blocks if isinstance(block, Figure)] == [
+        "paper-counts",
+        "kl-by-variance",
+    ]
     shown = [block for block in blocks if isinstance(block, TableBlock)]
     assert len(shown) == 3
     for block in shown:
