@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from study.commands.reporting import write_report
     from study.loading import Study, list_studies, load_study
-    from study.reporting import write_report
     from study.run import resume_study, run_study
     from study.tables import column_dictionary
 
@@ -31,7 +31,7 @@ _MODULES = {
     "load_study": "study.loading",
     "resume_study": "study.run",
     "run_study": "study.run",
-    "write_report": "study.reporting",
+    "write_report": "study.commands.reporting",
 }
 
 

@@ -54,7 +54,7 @@ class RayHead:
                 here = str((entry / "cwd").readlink()).startswith(str(self.session))
             except OSError:
                 continue
-            if here and b"study.cluster_job" in arguments:
+            if here and b"study.cluster.job_entry" in arguments:
                 found.append(int(entry.name))
         return found
 

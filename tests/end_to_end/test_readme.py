@@ -36,7 +36,7 @@ SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL))
 def test_shell_lines_name_commands_and_options_that_exist(line: str) -> None:
     import click
 
-    from study.command_line import cli
+    from study.commands.command_line import cli
 
     words = line.split("#")[0].split()[1:]
     command = cli.commands[words[0]]

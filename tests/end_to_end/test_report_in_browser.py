@@ -12,8 +12,8 @@ import pytest
 
 from analysis.report import compose_report, to_html
 from analysis.study_tables import StudyTables
+from study.commands.reporting import study_tables, write_report
 from study.loading import load_study
-from study.reporting import study_tables, write_report
 from study.tables import DATASETS
 from tests.analysis.report.reported import only, simulated
 from tests.analysis.simulated_study import random_spec, write_simulated_study

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import study.cluster_job
-import study.source_tree
-from study.command_line import cli
+from study.cluster import job_entry, source_tree
+from study.commands.command_line import cli
 from tests.end_to_end.command import (
     VAE_STUDY,
     assert_same_numbers,
@@ -73,13 +72,13 @@ def test_a_study_from_the_spec_to_the_results(head: RayHead, shared: Path, tmp_p
     assert ran.returncode == 0, ran.stderr
     assert "small: 4 trials" in ran.stderr
     assert "vae-study-small-1" in ran.stderr
-    assert study.cluster_job.AGREED in ran.stdout
+    assert job_entry.AGREED in ran.stdout
     assert "4/4 trials done" in ran.stdout
     assert "active units by latent_dim" in ran.stdout
     trials = table(shared, "small", "trials")
     assert list(trials["status"]) == ["completed"] * 4
     assert set(trials["epochs"]) == {2}
-    assert set(trials["version"]) == {study.source_tree.version("vae-study")}
+    assert set(trials["version"]) == {source_tree.version("vae-study")}
     assert (shared / "studies" / "small" / "report.html").is_file()
     assert not left_over(shared / "studies" / "small")
     # The laptop's folder has no study: nothing was run here.
@@ -115,7 +114,7 @@ def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Pa
     ran = on(head, tmp_path, "submit", spec, "--detach", *storage)
     assert ran.returncode == 0, ran.stderr
     assert "vae-study logs long --follow --address" in ran.stderr
-    assert study.cluster_job.AGREED in ran.stdout
+    assert job_entry.AGREED in ran.stdout
     assert "trials done" not in ran.stdout, f"waited {time.monotonic() - start:.0f} s"
 
     second = on(head, tmp_path, "submit", spec, *storage)
@@ -132,7 +131,7 @@ def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Pa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as follower:
-        assert study.cluster_job.AGREED in "".join(follower.stdout.readline() for _ in range(3))
+        assert job_entry.AGREED in "".join(follower.stdout.readline() for _ in range(3))
         follower.send_signal(signal.SIGINT)
         _, said = follower.communicate(timeout=30)
     assert follower.returncode == 130
@@ -277,9 +276,9 @@ def test_other_versions_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The manifest says that the laptop has other versions than it has."""
-    ours = study.cluster_job.cluster_versions()
+    ours = job_entry.cluster_versions()
     claimed = there.format(ours[name].partition("+")[0])
-    monkeypatch.setattr(study.source_tree, "cluster_versions", lambda: ours | {name: claimed})
+    monkeypatch.setattr(source_tree, "cluster_versions", lambda: ours | {name: claimed})
     monkeypatch.setenv("HOME", str(head.home))
     spec = write_spec(tmp_path, SMALL | {"study": f"other-{name}-{refused}".lower()})
     options = ("--address", head.address, "--storage", str(shared / "studies"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces import BadInput, IdxDataset, ManifoldDataset, TilesDataset, load_spec
 from study import data_description, geometric_dimension
-from study.command_line import main
+from study.commands.command_line import main
 from study.data_description import (
     Sample,
     covariance_eigenvalues,

@@ -84,7 +84,7 @@ def test_every_column_is_described() -> None:
 
 def test_tables_and_the_command_line_import_neither_torch_nor_ray() -> None:
     code = (
-        "import sys, study.loading, study.command_line\n"
+        "import sys, study.loading, study.commands.command_line\n"
         "assert not {'torch', 'ray', 'optuna', 'altair'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,8 +15,8 @@ FORBIDDEN = {
     "analysis": {"torch", "ray", "trainables"},
     "study": {"analysis"},
 }
-COMMANDS = ("comparing", "data_commands", "report_command", "reporting", "results_command")
-ALLOWED = {(f"study/{command}.py", "analysis") for command in COMMANDS}
+COMMANDS = ("compare", "data", "report", "reporting", "results")
+ALLOWED = {(f"study/commands/{command}.py", "analysis") for command in COMMANDS}
 
 BLOCK = """
 import sys

@@ -9,7 +9,7 @@ import pytest
 from analysis.group_words import in_natural_order
 from analysis.report import Report, compose_report
 from analysis.study_tables import StudyTables
-from study.reporting import study_tables
+from study.commands.reporting import study_tables
 from tests.analysis.report.reported import simulated, table_blocks
 
 ARCHITECTURES = ["dense-64", "dense-256", "dense-1024"]

@@ -9,7 +9,7 @@ from analysis.report.content import Figure, Section, TableBlock
 from analysis.report.html import to_html
 from analysis.report.paper_section import paper_section
 from analysis.study_tables import StudyTables
-from study.reporting import study_tables
+from study.commands.reporting import study_tables
 from tests.analysis.report.reported import assert_recomputed, evaluate, only, simulated
 
 

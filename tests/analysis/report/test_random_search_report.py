@@ -7,8 +7,8 @@ import pytest
 from analysis.report import Report, compose_report, to_html, to_markdown
 from analysis.report.content import TrialBrowser
 from analysis.study_tables import StudyTables
+from study.commands.reporting import study_tables
 from study.loading import load_study
-from study.reporting import study_tables
 from tests.analysis.report.reported import (
     assert_recomputed,
     evaluate,

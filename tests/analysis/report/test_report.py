@@ -13,8 +13,8 @@ from analysis.intrinsic_dimension import estimate_by_rule, estimate_intrinsic_di
 from analysis.report import Report, compose_report, picture, to_html, to_markdown
 from analysis.report.content import TableBlock
 from analysis.study_tables import StudyTables
+from study.commands.reporting import study_tables
 from study.loading import Study
-from study.reporting import study_tables
 from study.tables import DATASETS, EPOCHS, TRIALS, UNITS
 from tests.analysis.report.reported import (
     assert_recomputed,

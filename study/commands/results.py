@@ -7,8 +7,8 @@ import click
 import pandas as pd
 
 from search_spaces import BadInput
-from study.cluster_options import cluster_options, find_study
-from study.command_options import storage_option
+from study.commands.cluster_options import cluster_options, find_study
+from study.commands.options import storage_option
 from study.loading import load_study
 
 __all__ = ["print_active_units", "results"]

@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from search_spaces import BadInput, load_spec
-from study import ledger, pulling
-from study.cluster import Cluster
-from study.cluster_error import ClusterError
-from study.command_line import cli
+from study import ledger
+from study.cluster import pulling
+from study.cluster.cluster import Cluster
+from study.cluster.errors import ClusterError
+from study.cluster.pulling import ORIGIN_FILE, pull_study
+from study.commands.command_line import cli
 from study.frozen_spec import freeze
 from study.loading import load_study
 from study.plan_table import write_plan
-from study.pulling import ORIGIN_FILE, pull_study
 from study.storage import Folder
 from tests.study.plans import planned_trials
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from search_spaces import BadInput, nearest_name
-from study.command_options import data_option, storage_option, wide_console
+from study.commands.options import data_option, storage_option, wide_console
 from study.loading import load_study
 from study.storage import Folder
 

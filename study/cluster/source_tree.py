@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from search_spaces import ArrayDataset, BadInput, StudySpec, dump_spec
-from study.cluster_job import MANIFEST_FILE, cluster_versions
+from study.cluster.job_entry import MANIFEST_FILE, cluster_versions
 
 __all__ = ["Shipment", "source_digest", "stage", "with_data_there", "with_shipped_data"]
 

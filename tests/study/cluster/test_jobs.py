@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ray.job_submission import JobStatus
 
 from search_spaces import BadInput
-from study import job_log
-from study.cluster_error import ClusterError
-from study.job_log import follow, last_progress
-from study.jobs import (
+from study.cluster import job_log
+from study.cluster.errors import ClusterError
+from study.cluster.job_log import follow, last_progress
+from study.cluster.jobs import (
     check_none_alive,
     find_job,
     start_job,

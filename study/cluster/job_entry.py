@@ -1,4 +1,4 @@
-"""What a submitted job runs on the cluster: `python -m study.cluster_job`, in the shipped folder.
+"""What a submitted job runs on the cluster: `python -m study.cluster.job_entry`.
 
 It compares the cluster's versions with those of the machine that submitted it, and then is the
 command line. At the top it imports the standard library only, so that the message comes out
@@ -23,7 +23,7 @@ COMPARED = ("python", "ray", "torch")
 
 def main() -> None:
     """Refuse other versions (exit code 2), put shipped data in place, run the shipped command."""
-    shipped = Path(__file__).resolve().parents[1]
+    shipped = Path(__file__).resolve().parents[2]
     manifest = json.loads((shipped / MANIFEST_FILE).read_text())
     here = cluster_versions()
     refusal = difference(manifest["versions"], here)
@@ -35,7 +35,7 @@ def main() -> None:
     for source, target in manifest["files"].items():
         _put_in_place(shipped / source, Path(target).expanduser())
     sys.argv = ["vae-study", *manifest["command"]]
-    from study.command_line import main as command_line
+    from study.commands.command_line import main as command_line
 
     command_line()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from search_spaces import BadInput
-from study.cluster_options import cluster_options, find_study
-from study.command_options import storage_option
+from study.commands.cluster_options import cluster_options, find_study
+from study.commands.options import storage_option
 from study.loading import load_study
 
 __all__ = ["report"]
@@ -55,7 +55,7 @@ def report(
     if chart is not None and format_ not in ("png", "svg"):
         raise BadInput(f"--chart: {format_} holds all charts; give --format png or svg with it")
     loaded = load_study(find_study(study, storage, address, cluster))
-    from study.reporting import write_charts, write_markdown, write_report
+    from study.commands.reporting import write_charts, write_markdown, write_report
 
     if format_ == "html":
         click.echo(write_report(loaded, output))

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from search_spaces import BadInput, load_spec
-from study.command_line import cli
+from study.commands.command_line import cli
 from study.frozen_spec import freeze
 from study.ledger import create_tables
 from study.loading import load_study

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from search_spaces import BadInput
-from study import head_ssh, job_client
-from study.cluster import Cluster, find_cluster
-from study.cluster_error import ClusterError
-from study.cluster_storage import readable_study, storage_for_jobs
-from study.head_ssh import find_head, tunnel
+from study.cluster import head_ssh, job_client
+from study.cluster.cluster import Cluster, find_cluster
+from study.cluster.errors import ClusterError
+from study.cluster.head_ssh import find_head, tunnel
+from study.cluster.storage import readable_study, storage_for_jobs
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 FILE = "cluster_name: a\nprovider: {type: local, head_ip: 10.0.0.1}\nauth: {ssh_user: me}\n"
 URL = "http://10.0.0.9:8265"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from search_spaces import BadInput, load_spec
-from study import cluster_job, source_tree
-from study.cluster_job import difference
-from study.source_tree import (
+from study.cluster import job_entry, source_tree
+from study.cluster.job_entry import difference
+from study.cluster.source_tree import (
     DATA_FOLDER,
     PACKAGES,
     source_digest,
@@ -21,7 +21,7 @@ from study.source_tree import (
     with_shipped_data,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SPEC = {"study": "mine", "dataset": "tiles", "axes": {"architecture": "linear", "latent_dim": 2}}
 
 
@@ -183,7 +183,7 @@ def test_versions(change: dict[str, str], said: str) -> None:
 
 def run_entry(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "study.cluster_job"],
+        [sys.executable, "-m", "study.cluster.job_entry"],
         cwd=folder,
         env=os.environ | variables,
         capture_output=True,
@@ -201,7 +201,7 @@ def test_the_entry(tmp_path: Path) -> None:
     for _ in range(2):
         ran = run_entry(folder, HOME=str(home))
         assert ran.returncode == 0, ran.stderr
-        assert cluster_job.AGREED in ran.stdout
+        assert job_entry.AGREED in ran.stdout
         assert "no studies in" in ran.stdout
     placed = [path for path in home.rglob("*") if path.is_file()]
     assert [path.read_bytes() for path in placed] == [b"content"]
@@ -224,7 +224,7 @@ def test_the_entry_needs_nothing_before_it_has_compared(tmp_path: Path) -> None:
     stage(tmp_path, ["list"])
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
-         "import study.cluster_job; study.cluster_job.main()"],
+         "import study.cluster.job_entry; study.cluster.job_entry.main()"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 2

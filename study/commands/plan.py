@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces import BadInput, load_spec
-from study.command_options import data_option, spec_arguments, storage_option, wide_console
+from study.commands.options import data_option, spec_arguments, storage_option, wide_console
 from study.progress import readable_seconds
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from search_spaces import BadInput, StudySpec, load_spec, plan_trials
-from study.cluster import Cluster, find_cluster
-from study.cluster_error import ClusterError
-from study.cluster_job import AGREED
-from study.cluster_options import cluster_options, cluster_storage_option, given_storage
-from study.cluster_storage import readable_study, storage_for_jobs, storage_of_study
-from study.command_options import EXIT_INTERRUPTED, Command, outcome_options, spec_arguments
-from study.jobs import StudyJob, check_none_alive, find_job, start_job, stop_job
+from study.cluster.cluster import Cluster, find_cluster
+from study.cluster.errors import ClusterError
+from study.cluster.job_entry import AGREED
+from study.cluster.jobs import StudyJob, check_none_alive, find_job, start_job, stop_job
+from study.cluster.storage import readable_study, storage_for_jobs, storage_of_study
+from study.commands.cluster_options import cluster_options, cluster_storage_option, given_storage
+from study.commands.options import EXIT_INTERRUPTED, Command, outcome_options, spec_arguments
 from study.loading import summarise
 from study.storage import Folder
 
@@ -156,7 +156,7 @@ def stop(study: str, address: str | None, cluster: Path | None) -> None:
             return
         click.echo(f"{study}: stopping job {job.id}", err=True)
         job = stop_job(client, job)
-        from study.job_log import last_progress
+        from study.cluster.job_log import last_progress
 
         reached = (
             progress_of(job.storage, study)
@@ -190,7 +190,7 @@ def pull(
     vae-study pull quickstart --cluster cluster.yaml
     vae-study results quickstart
     """
-    from study.pulling import pull_study
+    from study.cluster.pulling import pull_study
 
     target = find_cluster(address, cluster)
     folder = pull_study(target, study, storage_of_study(target, study, storage), to)
@@ -234,7 +234,7 @@ def _start(
         storage = storage_for_jobs(cluster, given)
     if data_dir is not None and not data_dir.startswith(("/", "~/")):
         raise BadInput(f"--data-dir: {data_dir!r} is not the absolute path of a folder on the head")
-    from study.source_tree import SPEC_FILE, stage, with_data_there, with_shipped_data
+    from study.cluster.source_tree import SPEC_FILE, stage, with_data_there, with_shipped_data
 
     kind = "resume" if spec is None else "run"
     options = {
@@ -261,7 +261,7 @@ def _start(
 
 
 def _follow(cluster: Cluster, job: StudyJob, until: str | None = None) -> int:
-    from study.job_log import follow
+    from study.cluster.job_log import follow
 
     again = f"`vae-study logs {job.study} --follow{cluster.option}`"
     try:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from search_spaces import BadInput
-from study.head_ssh import Head, find_head, tunnel
+from study.cluster.head_ssh import Head, find_head, tunnel
 
 if TYPE_CHECKING:
-    from study.job_client import JobClient
+    from study.cluster.job_client import JobClient
 
 __all__ = ["Cluster", "find_cluster"]
 
@@ -77,7 +77,7 @@ class Cluster:
             BadInput: No token or a wrong one, or the file does not say how to get there.
             ClusterError: Nothing answers, or what answers is not Ray.
         """
-        from study.job_client import open_client  # imports Ray
+        from study.cluster.job_client import open_client  # imports Ray
 
         if self.file is None:
             yield open_client(self.address, str(self))

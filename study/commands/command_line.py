@@ -14,22 +14,22 @@ from search_spaces import (
     preset_names,
     preset_path,
 )
-from study.cluster_commands import logs, pull, stop, submit
-from study.cluster_error import ClusterError
-from study.command_options import (
+from study.cluster.errors import ClusterError
+from study.commands.cluster import logs, pull, stop, submit
+from study.commands.compare import compare
+from study.commands.data import data
+from study.commands.options import (
     EXIT_BAD_INPUT,
     EXIT_INFRASTRUCTURE,
     EXIT_INTERRUPTED,
     wide_console,
 )
-from study.comparing import compare
-from study.data_commands import data
+from study.commands.plan import plan
+from study.commands.report import report
+from study.commands.results import results
+from study.commands.run import resume, run
+from study.commands.status import list_, status
 from study.driver_folder import ReplacedError
-from study.plan_command import plan
-from study.report_command import report
-from study.results_command import results
-from study.run_commands import resume, run
-from study.status_commands import list_, status
 from study.storage import StorageError
 from study.tables import column_dictionary
 

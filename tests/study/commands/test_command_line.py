@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 import study.run
 from search_spaces import BadInput, load_spec
 from study import ledger
-from study.command_line import cli, main
-from study.command_options import wide_console
+from study.commands.command_line import cli, main
+from study.commands.options import wide_console
 from study.frozen_spec import freeze
 from study.loading import load_study
 from study.plan_table import write_plan

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from search_spaces import BadInput, load_spec
-from study.command_options import (
+from study.commands.options import (
     EXIT_FAILED_TRIALS,
     Command,
     data_option,
@@ -14,8 +14,8 @@ from study.command_options import (
     spec_arguments,
     storage_option,
 )
+from study.commands.results import print_active_units
 from study.loading import Study
-from study.results_command import print_active_units
 
 __all__ = ["resume", "run"]
 
@@ -86,7 +86,7 @@ def resume(
     vae-study resume quickstart --address http://127.0.0.1:8265 --detach
     """
     if cluster or (address or "").startswith(("http://", "https://")):
-        from study.cluster_commands import resume_on_cluster
+        from study.commands.cluster import resume_on_cluster
 
         if cpus is not None:
             raise BadInput("--cpus: it is for this machine; a cluster's packs use all it has")
@@ -109,7 +109,7 @@ def _show_results(study: Study, report: bool) -> int:
     tables = f"{study.folder.child('trials')}, units, epochs"
     click.echo(f"\ntables: {tables} (pandas.read_parquet reads each)")
     if report:
-        from study.reporting import write_report
+        from study.commands.reporting import write_report
 
         click.echo(f"report: {write_report(study)}")
     return EXIT_FAILED_TRIALS if (study.trials["status"] == "failed").any() else 0

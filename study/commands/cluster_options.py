@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from study.cluster import find_cluster
-from study.command_options import Command
+from study.cluster.cluster import find_cluster
+from study.commands.options import Command
 from study.storage import Folder
 
 __all__ = ["cluster_options", "cluster_storage_option", "find_study", "given_storage"]
@@ -54,6 +54,6 @@ def find_study(study: str, storage: str, address: str | None, cluster: Path | No
     """
     if not (address or cluster):
         return Folder.at(storage).child(study)
-    from study.pulling import study_folder
+    from study.cluster.pulling import study_folder
 
     return study_folder(find_cluster(address, cluster), study, given_storage(), only_tables=True)

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from search_spaces import BadInput, load_spec
 from study import ledger
-from study.cluster import Cluster
-from study.command_line import cli
+from study.cluster.cluster import Cluster
+from study.commands.command_line import cli
 from study.frozen_spec import freeze
 from study.plan_table import write_plan
 from study.storage import Folder
+from tests.study.cluster.test_jobs import FakeClient, details
 from tests.study.plans import planned_trials
-from tests.study.test_jobs import FakeClient, details
 
 AXES = {"architecture": "linear", "latent_dim": 2, "seed": [0, 1, 2]}
 ON = ("--address", "http://10.0.0.1:8265")
@@ -111,7 +111,7 @@ def test_status_of_a_new_head_that_has_the_tables_on_its_disk(
         asked.append((cluster.file, study, storage, only_tables))
         return Folder.at(store).child(study)
 
-    monkeypatch.setattr("study.status_commands.study_folder", fetched)
+    monkeypatch.setattr("study.commands.status.study_folder", fetched)
     said = invoke("status", "a", "--cluster", str(file)).output
     assert said.startswith("a: 1 of 3 trials done, 1 failed\nstorage: /a/disk/of/the/head\n")
     assert "it has no job on this cluster" in said

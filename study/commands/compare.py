@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from search_spaces import BadInput
-from study.command_options import storage_option
+from study.commands.options import storage_option
 from study.loading import load_study
 from study.storage import Folder
 from study.trial_conditions import select_trials

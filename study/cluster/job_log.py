@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import aiohttp
 
-from study.cluster import Cluster
-from study.cluster_error import ClusterError
-from study.jobs import StudyJob, job_of
+from study.cluster.cluster import Cluster
+from study.cluster.errors import ClusterError
+from study.cluster.jobs import StudyJob, job_of
 
 if TYPE_CHECKING:
-    from study.job_client import JobClient
+    from study.cluster.job_client import JobClient
 
 __all__ = ["follow", "last_progress"]
 

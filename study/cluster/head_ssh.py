@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import BadInput
-from study.cluster_error import ClusterError
+from study.cluster.errors import ClusterError
 
 __all__ = ["Head", "fetch", "find_head", "tunnel"]
 

@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from search_spaces import BadInput
-from study.cluster_error import ClusterError
+from study.cluster.errors import ClusterError
 
 __all__ = ["JobClient", "open_client"]
 

@@ -1,9 +1,9 @@
 """Where the studies of a cluster lie."""
 
 from search_spaces import BadInput
-from study.cluster import Cluster
+from study.cluster.cluster import Cluster
+from study.cluster.jobs import find_job
 from study.frozen_spec import SPEC_FILE
-from study.jobs import find_job
 from study.storage import Folder
 
 __all__ = ["readable_study", "storage_for_jobs", "storage_of_study"]

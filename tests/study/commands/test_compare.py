@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from analysis.comparison import MEASURES, compare_trials
 from search_spaces import BadInput, load_spec
 from study import ledger
-from study.comparing import FEW_GROUPS, FEW_TRIALS, compare
+from study.commands.compare import FEW_GROUPS, FEW_TRIALS, compare
 from study.frozen_spec import freeze
 from study.loading import load_study
 from study.plan_table import write_plan

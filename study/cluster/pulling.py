@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search_spaces import BadInput
-from study.cluster import Cluster
-from study.cluster_storage import storage_of_study
+from study.cluster.cluster import Cluster
+from study.cluster.head_ssh import Head, fetch
+from study.cluster.storage import storage_of_study
 from study.frozen_spec import SPEC_FILE
-from study.head_ssh import Head, fetch
 from study.storage import Folder
 
 __all__ = ["ORIGIN_FILE", "pull_study", "study_folder"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from search_spaces import BadInput, nearest_name
-from study.cluster_error import ClusterError
-from study.command_options import (
+from study.cluster.errors import ClusterError
+from study.commands.options import (
     EXIT_BAD_INPUT,
     EXIT_FAILED_TRIALS,
     EXIT_INFRASTRUCTURE,
@@ -18,7 +18,7 @@ from study.command_options import (
 )
 
 if TYPE_CHECKING:
-    from study.job_client import JobClient
+    from study.cluster.job_client import JobClient
 
 __all__ = [
     "StudyJob",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ALIVE = ("PENDING", "RUNNING")
-ENTRYPOINT = "exec python -m study.cluster_job"
+ENTRYPOINT = "exec python -m study.cluster.job_entry"
 OWN_EXIT_CODES = (0, EXIT_FAILED_TRIALS, EXIT_BAD_INPUT, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED)
 STOP_SECONDS = 120
 """How long a stopped driver may take to leave its packs' checkpoints before Ray kills it."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from study.cluster import Cluster, find_cluster
-from study.cluster_commands import progress_in, progress_of
-from study.cluster_options import cluster_options, given_storage
-from study.command_options import storage_option
-from study.jobs import find_job, study_jobs, without_credentials
+from study.cluster.cluster import Cluster, find_cluster
+from study.cluster.jobs import find_job, study_jobs, without_credentials
+from study.cluster.pulling import study_folder
+from study.commands.cluster import progress_in, progress_of
+from study.commands.cluster_options import cluster_options, given_storage
+from study.commands.options import storage_option
 from study.loading import list_studies, load_study, summarise
-from study.pulling import study_folder
 from study.storage import Folder
 
 __all__ = ["list_", "status"]
@@ -98,7 +98,7 @@ def _list_on(cluster: Cluster) -> None:
 
 
 def _status_of_jobs(cluster: Cluster, study: str) -> None:
-    from study.job_log import last_progress  # imports aiohttp, which only clusters need
+    from study.cluster.job_log import last_progress  # imports aiohttp, which only clusters need
 
     with cluster.connect() as client:
         jobs = study_jobs(client, study)
