@@ -18,7 +18,6 @@ from tests.end_to_end.command import (
     VAE_STUDY,
     assert_same_numbers,
     contents,
-    environment,
     left_over,
     pack_workers,
     succeed,
@@ -339,48 +338,6 @@ def test_through_the_head_s_ssh(head: RayHead, tmp_path: Path) -> None:
     assert "no connection to the cluster's head root@" in gone.stderr
     assert "Connection refused" in gone.stderr
     assert time.monotonic() - start < 30
-
-
-COMMANDS = [
-    ("submit", "spec.yaml", "--storage", "/tmp/never"),
-    ("resume", "small", "--storage", "/tmp/never"),
-    ("status", "small"),
-    ("logs", "small"),
-    ("stop", "small"),
-    ("list",),
-]
-
-
-@pytest.mark.parametrize("token", [None, "b" * 32])
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_without_the_token_nothing_can_be_done(
-    command: tuple[str, ...], token: str | None, head: RayHead, tmp_path: Path
-) -> None:
-    write_spec(tmp_path, SMALL | {"study": "stranger"})
-    env = environment(HOME=str(tmp_path / "home"))
-    if token:
-        env["RAY_AUTH_TOKEN"] = token
-    ran = vae_study(tmp_path, *command, "--address", head.address, env=env, timeout=60)
-    assert ran.returncode == 2
-    assert ran.stdout == ""
-    [message] = [line for line in ran.stderr.splitlines() if "trials" not in line]
-    assert message.startswith(f"vae-study: token: the cluster {head.address} ")
-    assert ("refuses" if token else "wants one") in message
-    assert "~/.ray/auth_token" in message
-    assert (token or TOKEN) not in ran.stderr
-    if command[0] == "submit":
-        assert "stranger" not in on(head, tmp_path, "list").stdout
-
-
-@pytest.mark.parametrize("mode", ["token", "disabled"])
-def test_the_token_in_the_environment(mode: str, head: RayHead, tmp_path: Path) -> None:
-    """Whatever RAY_AUTH_MODE says here, the cluster decides."""
-    env = environment(HOME=str(tmp_path), RAY_AUTH_TOKEN=TOKEN, RAY_AUTH_MODE=mode)
-    env["RAY_API_SERVER_ADDRESS"] = head.address
-    env["RAY_ADDRESS"] = "10.255.255.1:6379"  # of another cluster; not for jobs
-    ran = vae_study(tmp_path, "logs", "nothing-yet", env=env, timeout=60)
-    assert ran.returncode == 2
-    assert "'nothing-yet' has no job on this cluster" in ran.stderr
 
 
 def test_the_token_is_stored_nowhere(head: RayHead, shared: Path, tmp_path: Path) -> None:
