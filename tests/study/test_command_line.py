@@ -35,7 +35,7 @@ def storage(tmp_path: Path, make_pack: MakePack) -> Path:
     folder = Folder.at(tmp_path / "kept").child("mine")
     spec = load_spec({"study": "mine", "dataset": "tiles", "axes": AXES})
     freeze(folder, spec, {"numerics_version": 1})
-    write_plan(folder, [p.trial for p in PLANNED], IDS)
+    write_plan(folder, PLANNED)
     ledger.create_tables(folder)
     pack = make_pack("p", IDS[:2])
     pack["trials"]["epochs_trained"] = 2

@@ -28,7 +28,7 @@ from trainables.rows import PackRows
 from trainables.tune_trainable import ROWS, WORKER, Worker, versions
 
 AXES = {"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 5]}}
-PLANNED = planned_trials(AXES)
+PLANNED = planned_trials(AXES, record={"every": 4})
 SPEC = load_spec(
     {
         "study": "test",

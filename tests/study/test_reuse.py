@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,13 @@ from tests.study.plans import planned_trials
 
 MakePack = Callable[..., dict[str, Any]]
 
-PLANNED = planned_trials({"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 3]}})
+AXES = {"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 3]}}
+PLANNED = planned_trials(AXES, record={"models": True})
 WAITING = {p.trial_id: p for p in PLANNED}
 IDS = sorted(WAITING)
-RECORD = RecordSettings(models=True)
+OTHERWISE_RECORDED = {
+    i: replace(planned, record=RecordSettings()) for i, planned in WAITING.items()
+}
 
 
 def write_study(folder: Folder, make_pack: MakePack, packs: dict[str, list[str]]) -> None:
@@ -46,7 +50,7 @@ def ours(folder: Folder) -> Folder:
 def test_finished_trials_are_taken(ours: Folder, make_pack: MakePack) -> None:
     packs = {"p": IDS[:2], "q": [IDS[2], "stranger"]}
     write_study(ours.parent.child("other"), make_pack, packs)
-    assert reuse_finished(take_over(ours), WAITING, RECORD, gpu=False) == {"other": 3}
+    assert reuse_finished(take_over(ours), WAITING, gpu=False) == {"other": 3}
     rows = ledger.read_trials(ours)
     assert sorted(rows["trial_id"]) == IDS[:3]
     assert set(rows["study"]) == {"test"}
@@ -54,8 +58,8 @@ def test_finished_trials_are_taken(ours: Folder, make_pack: MakePack) -> None:
     assert sorted(set(units["trial_id"])) == IDS[:3]
     assert set(units["study"]) == {"test"}
     assert ours.read_bytes(f"models/{IDS[2]}.safetensors") == IDS[2].encode()
-    assert reuse_finished(ours, WAITING, RECORD, gpu=True) == {}
-    assert reuse_finished(ours, WAITING, RecordSettings(), gpu=False) == {}
+    assert reuse_finished(ours, WAITING, gpu=True) == {}
+    assert reuse_finished(ours, OTHERWISE_RECORDED, gpu=False) == {}
 
 
 MODEL = f"models/{IDS[1]}.safetensors"
@@ -84,7 +88,7 @@ def test_a_damaged_neighbour_is_not_this_study_s_trouble(
         other.delete(damage)
     else:
         other.write_whole(damage, b"not what it was")
-    result = reuse_finished(ours, WAITING, RECORD, gpu=False)
+    result = reuse_finished(ours, WAITING, gpu=False)
     assert result == ({"other": taken} if taken else {})
     assert set(ledger.committed(ours)["trial_id"]) == ({IDS[2]} if taken else set())
 
@@ -99,4 +103,4 @@ def test_our_own_storage_is(
 
     monkeypatch.setattr(Folder, "_write", fail)
     with pytest.raises(StorageError, match="cannot write"):
-        reuse_finished(ours, WAITING, RECORD, gpu=False)
+        reuse_finished(ours, WAITING, gpu=False)
