@@ -54,6 +54,7 @@ class TuneTrial:
 
     trial_id: str
     error_file: str | None = None
+    pickled_error_file: str | None = None
     actor: Actor = field(default_factory=Actor)
 
     @property
