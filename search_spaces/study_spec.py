@@ -56,13 +56,10 @@ def _spelled_well(name: str) -> str:
     return name
 
 
-_Name: TypeAlias = Annotated[
-    str,
-    Field(strict=True, json_schema_extra={"pattern": PART_NAME}),
-    AfterValidator(_spelled_well),
-]
-_Parts: TypeAlias = Annotated[dict[_Name, Part], Field(min_length=1)]
-_Scales: TypeAlias = dict[_Name, dict[Text, Any]]
+_Name: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_spelled_well)]
+_NAMED = Field(json_schema_extra={"propertyNames": {"pattern": PART_NAME}})
+_Parts: TypeAlias = Annotated[dict[_Name, Part], Field(min_length=1), _NAMED]
+_Scales: TypeAlias = Annotated[dict[_Name, dict[Text, Any]], _NAMED]
 
 
 class StudySpec(SpecModel):
@@ -91,7 +88,7 @@ class StudySpec(SpecModel):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": ["dataset", "axes"]},
+                {"required": ["dataset", "axes"], "not": {"required": ["parts"]}},
                 {"required": ["parts"], "not": {"required": ["axes"]}},
             ]
         }
