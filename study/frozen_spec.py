@@ -70,9 +70,9 @@ def reconcile(folder: Folder, spec: StudySpec, extend: bool = False) -> None:
     """Compare a spec with the study's own, and take over what may change.
 
     The description and the resources determine no result and may always change; so may the place
-    where parts' settings stand, outside or in each. With `extend`, the rest may change too, scale
-    and parts included, as long as every trial planned so far stays planned and the same is
-    recorded of it.
+    where parts' settings stand, outside or in each, and a scale that changes no part. With
+    `extend`, the rest may change too, as long as every trial planned so far stays planned and the
+    same is recorded of it.
 
     Raises:
         BadInput: The spec differs in what determines results, or loses planned trials. Nothing
@@ -82,7 +82,7 @@ def reconcile(folder: Folder, spec: StudySpec, extend: bool = False) -> None:
     old = frozen.spec.model_copy(
         update={"description": spec.description, "resources": spec.resources}
     )
-    if old.scale != spec.scale or old.all_parts != spec.all_parts:
+    if old.all_parts != spec.all_parts:
         if not extend:
             told = "has another spec"
             if old.scale != spec.scale:

@@ -296,9 +296,11 @@ def test_a_scale_may_extend_another(folder: Folder) -> None:
     assert read_frozen(folder).spec == larger
 
 
-def test_a_scale_that_was_not_chosen_may_change(folder: Folder) -> None:
+def test_a_scale_that_changes_no_part_is_no_other_study(folder: Folder) -> None:
     freeze(folder, in_parts(), VERSIONS)
-    raw = load_spec("quickstart")  # any other spec's scales: there are none
-    changed = in_parts().model_copy(update={"scales": raw.scales})
-    reconcile(folder, changed)
-    assert read_frozen(folder).spec == changed
+    for scale in ("full", "fast"):  # whether it is there to be chosen, or chosen
+        content = in_parts().model_dump(exclude_none=True)
+        content["scales"] = {"fast": {"resources.pack_size": 2}}
+        changed = load_spec(content, [f"scale={scale}"])
+        reconcile(folder, changed)
+        assert read_frozen(folder).spec == changed
