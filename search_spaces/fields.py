@@ -45,3 +45,9 @@ def unknown_key(key: Any, valid: Iterable[str]) -> PydanticCustomError:
     return PydanticCustomError(
         "unknown_key", "unknown key{hint}", {"key": key, "hint": nearest_name(str(key), valid)}
     )
+
+
+def wrong_field(path: str, message: str) -> PydanticCustomError:
+    """The validation error for a field that a validator of a section above it finds wrong."""
+    # In the context, since pydantic fills in what stands in braces.
+    return PydanticCustomError("wrong_field", "{message}", {"path": path, "message": message})

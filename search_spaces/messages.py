@@ -25,6 +25,8 @@ def explain(error: ValidationError, raw: Any) -> BadInput:
     kind, context = first["type"], first.get("ctx", {})
     if kind == "unknown_key":
         return BadInput(f"{_join(path, context['key'])}: {first['msg']}")
+    if kind == "wrong_field":
+        return BadInput(f"{_join(path, context['path'])}: {context['message']}")
     if kind == "missing" and isinstance(first["loc"][-1], str):
         return BadInput(f"{_join(path, first['loc'][-1])}: is missing; give it a value")
     if kind == "value_error":

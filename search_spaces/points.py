@@ -2,15 +2,18 @@
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from search_spaces.architecture import check_shape
 from search_spaces.axis import Axis, Choices
 from search_spaces.dataset import ManifoldDataset
 from search_spaces.errors import BadInput
-from search_spaces.spec import SEED_AXES, GridStrategy, RandomStrategy, StudySpec
+from search_spaces.spec import Part
+from search_spaces.strategy import SEED_AXES, GridStrategy, RandomStrategy
+from search_spaces.study_spec import StudySpec
 from search_spaces.trial import Decoder, Trial
 
 LARGEST_PLAN = 1_000_000
@@ -23,6 +26,7 @@ PATIENCE = 1_000_000
 def plan_trials(spec: StudySpec) -> list[Trial]:
     """List the trials of a study, all different, always in the same order.
 
+    Parts come in the order of the spec, and a point that two of them have comes with the first.
     Grids are listed with the seed changing fastest, then data_seed, and the dataset slowest.
     Random points come in the order they are drawn, each with all its seeds.
 
@@ -34,16 +38,74 @@ def plan_trials(spec: StudySpec) -> list[Trial]:
 
     Raises:
         BadInput: More trials than `LARGEST_PLAN`; fewer points in the space than are to be drawn;
-            an architecture or a decoder that a dataset cannot go through.
+            an architecture or a decoder that a dataset cannot go through; a point of two parts
+            that record different things of it.
     """
-    space = _space(spec)
-    seeds = {name: getattr(spec.axes, name) for name in SEED_AXES}
-    if isinstance(spec.strategy, GridStrategy):
+    return list(chain.from_iterable(plan_parts(spec).values()))
+
+
+def plan_parts(spec: StudySpec) -> dict[str, list[Trial]]:
+    """List the trials of a study as `plan_trials` does, by the part they belong to.
+
+    Args:
+        spec: The study.
+
+    Returns:
+        Trials by the name of their part, as in `spec.all_parts`; a point that two parts have is
+        listed with the first.
+
+    Raises:
+        BadInput: As for `plan_trials`.
+    """
+    if spec.parts is None:
+        return {name: _plan(part) for name, part in spec.all_parts.items()}
+    planned: dict[str, list[Trial]] = {}
+    owners: dict[Trial, str] = {}
+    for name, part in spec.parts.items():
+        try:
+            trials = _plan(part)
+        except BadInput as error:
+            raise BadInput(f"parts.{name}.{error}") from None
+        planned[name] = []
+        for trial in trials:
+            owner = owners.setdefault(trial, name)
+            if owner == name:
+                planned[name].append(trial)
+            elif spec.parts[owner].record != part.record:
+                raise BadInput(_differently_recorded(trial, owner, name, spec.parts))
+        if len(owners) > LARGEST_PLAN:
+            raise BadInput(
+                f"parts: they make more than {LARGEST_PLAN:,} trials together, the most that a "
+                "study has; shorten an axis, or draw fewer points"
+            )
+    return planned
+
+
+def _differently_recorded(trial: Trial, first: str, second: str, parts: Mapping[str, Part]) -> str:
+    one, other = dict(parts[first].record), dict(parts[second].record)
+    field = next(name for name in one if one[name] != other[name])
+    default = Trial.model_fields
+    telling = ", ".join(
+        f"{name} {value}"
+        for name, value in trial.hyperparameters().items()
+        if name not in default or default[name].is_required() or value != default[name].default
+    )
+    return (
+        f"parts.{second}.record: {field} is {other[field]!r}, and part {first!r}, which has the "
+        f"same point ({telling}), has {one[field]!r}; record the same in both, or let their axes "
+        "have no point in common"
+    )
+
+
+def _plan(part: Part) -> list[Trial]:
+    space = _space(part)
+    seeds = {name: getattr(part.axes, name) for name in SEED_AXES}
+    if isinstance(part.strategy, GridStrategy):
         _check_number(math.prod(axis.size or 0 for axis in (space | seeds).values()))
         points = list(product(*(axis.values() for axis in space.values())))
     else:
-        _check_number(spec.strategy.points * math.prod(axis.size or 0 for axis in seeds.values()))
-        points = _draw_points(space, spec.strategy)
+        _check_number(part.strategy.points * math.prod(axis.size or 0 for axis in seeds.values()))
+        points = _draw_points(space, part.strategy)
     named_points = [dict(zip(space, point, strict=True)) for point in points]
     _check_data(named_points)
     seed_pairs = list(product(*(axis.values() for axis in seeds.values())))
@@ -81,14 +143,14 @@ class _Likelihoods:
         return Choices[None](choices=(None,))
 
 
-def _space(spec: StudySpec) -> dict[str, Axis[Any]]:
+def _space(part: Part) -> dict[str, Axis[Any]]:
     """All axes but the seeds, the slowest first; single training settings are axes of one value."""
-    axes = spec.axes
+    axes = part.axes
     training = {
-        name: getattr(axes, name) or Choices(choices=(value,)) for name, value in spec.training
+        name: getattr(axes, name) or Choices(choices=(value,)) for name, value in part.training
     }
     return {
-        "dataset": Choices(choices=spec.dataset),
+        "dataset": Choices(choices=part.dataset),
         "architecture": axes.architecture,
         "latent_dim": axes.latent_dim,
         "beta": axes.beta,

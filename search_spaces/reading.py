@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from search_spaces.errors import BadInput, nearest_name
 from search_spaces.messages import explain
+from search_spaces.overrides import apply_overrides
 from search_spaces.presets import is_preset, preset_names, preset_path
-from search_spaces.spec import StudySpec
+from search_spaces.shared import without_shared
+from search_spaces.study_spec import FULL, StudySpec
 from search_spaces.yaml_text import format_yaml, parse_yaml
 
 
@@ -21,7 +23,9 @@ def load_spec(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()
         source: The path of a YAML file, the name of a preset ("quickstart"; hyphens and
             underscores are alike), or the spec as a dictionary. A file that is called like a
             preset is read as "./quickstart".
-        overrides: Fields to set in it, as "training.epochs=5"; values are YAML.
+        overrides: Fields to set in it, as "training.epochs=5"; values are YAML. "scale=small"
+            applies the overrides that the spec calls so, before all others; "parts=dense" keeps
+            that part alone, "parts=[dense, conv]" two of them.
 
     Returns:
         The spec, valid throughout.
@@ -34,12 +38,11 @@ def load_spec(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()
         5
     """
     raw = deepcopy(source) if isinstance(source, dict) else _read(source)
-    for override in overrides:
-        _set(raw, override)
+    scaled = apply_overrides(raw, overrides)
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, raw) from None
+        raise scaled.explain(explain(error, raw)) from None
 
 
 def dump_spec(spec: StudySpec) -> str:
@@ -52,9 +55,12 @@ def dump_spec(spec: StudySpec) -> str:
         YAML that `load_spec` reads back to an equal spec.
     """
     content = spec.model_dump(mode="json", exclude_none=True)
-    for name in content["axes"].keys() & content["training"].keys():
-        del content["training"][name]  # Not in use: the axis gives the values.
-    return format_yaml(content)
+    if spec.scale == FULL:
+        del content["scale"]
+    for part in content.get("parts", {"": content}).values():
+        for name in part["axes"].keys() & part["training"].keys():
+            del part["training"][name]  # Not in use: the axis gives the values.
+    return format_yaml(without_shared(content))
 
 
 def json_schema() -> dict[str, Any]:
@@ -79,24 +85,6 @@ def _read(source: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadInput(
             f"{str(source)!r} holds no spec; a spec is a mapping with at least 'study', "
-            "'dataset' and 'axes'"
+            "'dataset' and 'axes', or 'parts'"
         )
     return content
-
-
-def _set(raw: dict[str, Any], override: str) -> None:
-    """Set one field, `section.field=value`, in a spec that is not validated yet."""
-    path, equals, text = override.partition("=")
-    *sections, field = path.strip().split(".")
-    if not equals or not all([*sections, field]):
-        raise BadInput(f"{override!r} is not an override; write it as 'training.epochs=5'")
-    place = raw
-    for depth, section in enumerate(sections, start=1):
-        inner = place.setdefault(section, {})
-        if isinstance(inner, str):  # The short form of a dataset or a strategy.
-            inner = place[section] = {"name": inner}
-        if not isinstance(inner, dict):
-            whole = ".".join(sections[:depth])
-            raise BadInput(f"{override!r} goes into {whole}, which is {inner!r}; set {whole} whole")
-        place = inner
-    place[field] = parse_yaml(text, override)

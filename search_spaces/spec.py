@@ -1,155 +1,30 @@
-"""The typed spec of a study: what to try, how to train it, on what, and what to record."""
+"""One part of a study: what to try, how to train it, on what, and what to record."""
 
-import re
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
-    Discriminator,
+    ConfigDict,
     Field,
-    Tag,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from search_spaces.architecture_axis import ArchitectureAxis
-from search_spaces.axis import ChoiceAxis, Choices, NumberAxis
+from search_spaces.axes import Axes, TrainingSettings
 from search_spaces.dataset import DatasetSpec
-from search_spaces.errors import BadInput, nearest_name
+from search_spaces.errors import BadInput
 from search_spaces.fields import (
     Count,
     CountOrZero,
     Flag,
-    LearningRate,
     Positive,
     PositiveOrZero,
-    Seed,
     SpecModel,
-    Text,
+    wrong_field,
 )
-from search_spaces.trial import (
-    Decoder,
-    Initialisation,
-    LearningRateSchedule,
-    Objective,
-    Precision,
-    default_decoder_variance,
-)
-
-
-def _default_variances(data: dict[str, Any]) -> Choices[float] | None:
-    decoders: Choices[Decoder] = data["decoder"]
-    variances = [default_decoder_variance(decoder) for decoder in decoders.choices]
-    given = tuple(variance for variance in variances if variance is not None)
-    return Choices[Positive](choices=given) if given else None
-
-
-class Axes(SpecModel):
-    """The axes of a study's search space; each takes a value, a list or a mapping.
-
-    The fields are those of `Trial`. The last five may stand under `training` instead, where they
-    hold one value; None here means that they do.
-    """
-
-    architecture: ArchitectureAxis
-    latent_dim: NumberAxis[Count]
-    beta: NumberAxis[PositiveOrZero] = Choices[PositiveOrZero](choices=(1.0,))
-    objective: ChoiceAxis[Objective] = Choices[Objective](choices=("elbo",))
-    decoder: ChoiceAxis[Decoder] = Choices[Decoder](choices=("bernoulli",))
-    decoder_variance: NumberAxis[Positive] | None = Field(default_factory=_default_variances)
-    initialisation: ChoiceAxis[Initialisation] = Choices[Initialisation](choices=("glorot",))
-    data_seed: NumberAxis[Seed] = Choices[Seed](choices=(0,))
-    seed: NumberAxis[Seed] = Choices[Seed](choices=(0,))
-    learning_rate: NumberAxis[LearningRate] | None = None
-    learning_rate_schedule: ChoiceAxis[LearningRateSchedule] | None = None
-    batch_size: NumberAxis[Count] | None = None
-    epochs: NumberAxis[Count] | None = None
-    precision: ChoiceAxis[Precision] | None = None
-
-    @field_validator("decoder_variance")
-    @classmethod
-    def _belongs_to_gaussian(cls, variance: Any, others: ValidationInfo) -> Any:
-        decoder: Choices[Decoder] | None = others.data.get("decoder")
-        if decoder is not None and ("gaussian" in decoder.choices) != (variance is not None):
-            raise ValueError(
-                "belongs to decoder 'gaussian' and to no other, and axes.decoder is "
-                f"{list(decoder.choices)}; give both or neither"
-            )
-        return variance
-
-
-class TrainingSettings(SpecModel):
-    """How every trial is trained; see `Trial` for the fields."""
-
-    epochs: Count = 20
-    batch_size: Count = 128
-    learning_rate: LearningRate = 1e-3
-    learning_rate_schedule: LearningRateSchedule = "cosine"
-    precision: Precision = "float32"
-
-
-class GridStrategy(SpecModel):
-    """Try every combination of the axes' values.
-
-    Attributes:
-        name: Always "grid".
-    """
-
-    name: Literal["grid"] = "grid"
-
-
-class RandomStrategy(SpecModel):
-    """Draw points from the space, each axis by itself, without repetition.
-
-    Points are drawn over all axes except seed and data_seed; every point then runs with every
-    seed and data_seed. More points of the same seed keep the earlier ones.
-
-    Attributes:
-        name: Always "random".
-        points: How many points to draw.
-        seed: Seed of the draws.
-    """
-
-    name: Literal["random"] = "random"
-    points: Count
-    seed: Seed = 0
-
-
-SEED_AXES = ("data_seed", "seed")
-"""The axes that strategy random does not draw from: every point runs with each of their values."""
-
-_STRATEGIES = ("grid", "random")
-
-
-def _named_strategy(value: Any) -> Any:
-    if isinstance(value, str):
-        value = {"name": value}
-    if isinstance(value, (GridStrategy, RandomStrategy)):
-        return value
-    if not isinstance(value, dict) or "name" not in value:
-        raise ValueError(f"{value!r} has no name; give {{name: grid}} or {{name: random, ...}}")
-    if value["name"] not in _STRATEGIES:
-        hint = nearest_name(str(value["name"]), _STRATEGIES)
-        raise ValueError(f"{value['name']!r} is not a strategy{hint}")
-    return value
-
-
-def _strategy_name(value: Any) -> Any:
-    return value["name"] if isinstance(value, dict) else value.name
-
-
-_AnyStrategy = Annotated[
-    Annotated[GridStrategy, Tag("grid")] | Annotated[RandomStrategy, Tag("random")],
-    Discriminator(_strategy_name),
-]
-
-Strategy: TypeAlias = Annotated[
-    _AnyStrategy,
-    BeforeValidator(_named_strategy, json_schema_input_type=Literal["grid"] | _AnyStrategy),
-]
-"""How points are chosen from the axes; "grid" is short for `{name: grid}`."""
+from search_spaces.strategy import SEED_AXES, GridStrategy, Strategy
 
 
 class ResourceSettings(SpecModel):
@@ -206,82 +81,73 @@ class RecordSettings(SpecModel):
     models: Flag = False
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """Read a dataset alone as a list of one."""
     return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _differing(datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
+    """Refuse datasets that the tables, or the trials' ids, could not tell apart."""
+    for first, second in combinations(datasets, 2):
+        if first.label == second.label:
+            raise ValueError(
+                f"two datasets are labelled {first.label!r}, which nobody could tell apart in "
+                "the tables; remove one, or give them different labels (label: ...)"
+            )
+        if first.recipe() == second.recipe():
+            raise ValueError(
+                f"{first.label!r} and {second.label!r} are the same data, so trials would be "
+                "equal; remove one"
+            )
+    return datasets
 
 
 Datasets: TypeAlias = Annotated[
     Annotated[tuple[DatasetSpec, ...], Field(min_length=1)],
-    BeforeValidator(_as_list, json_schema_input_type=DatasetSpec | list[DatasetSpec]),
+    BeforeValidator(as_list, json_schema_input_type=DatasetSpec | list[DatasetSpec]),
+    AfterValidator(_differing),
 ]
 
 
-STUDY_NAME = "^[a-z0-9][a-z0-9._-]{0,99}$"
+def check_settings(axes: Axes, training: TrainingSettings, strategy: Strategy) -> None:
+    """Refuse a setting that is an axis too, and an axis without the values that a grid lists.
+
+    Raises:
+        PydanticCustomError: Of `wrong_field`, to be raised by a validator.
+    """
+    for name in sorted(training.model_fields_set):
+        if getattr(axes, name) is not None:
+            raise wrong_field(f"training.{name}", f"axes.{name} is given too; remove one of them")
+    is_grid = isinstance(strategy, GridStrategy)
+    for name, axis in axes:
+        if axis is not None and (is_grid or name in SEED_AXES):
+            try:
+                axis.values()
+            except BadInput as error:
+                raise wrong_field(f"axes.{name}", str(error)) from None
 
 
-class StudySpec(SpecModel):
-    """A study, validated: `load_spec` reads it, `plan_trials` lists its trials.
+class Part(SpecModel):
+    """A search space and all that belongs to it; a study has one, or several side by side.
 
     Attributes:
-        study: Name of the study and of its folder.
-        description: Free text.
         dataset: One dataset, or several, which make an axis.
         axes: The search space.
-        training: Settings that all trials share.
+        training: Settings that all its trials share.
         strategy: How points are chosen from the space.
-        resources: What the study may use.
-        record: What is recorded.
+        record: What is recorded of its trials.
     """
 
-    study: Annotated[str, Field(strict=True, json_schema_extra={"pattern": STUDY_NAME})]
-    description: Text = ""
+    # In a file, a part may leave the dataset to the study around it.
+    model_config = ConfigDict(json_schema_extra={"required": ["axes"]})
+
     dataset: Datasets
     axes: Axes
     training: TrainingSettings = TrainingSettings()
     strategy: Strategy = GridStrategy()
-    resources: ResourceSettings = ResourceSettings()
     record: RecordSettings = RecordSettings()
 
-    @field_validator("study")
-    @classmethod
-    def _names_a_folder(cls, study: str) -> str:
-        if not re.fullmatch(STUDY_NAME, study):
-            raise ValueError(
-                f"{study!r} is not a study name; give lower-case letters, digits, '.', '_' and "
-                "'-', at most 100 of them, the first a letter or a digit"
-            )
-        return study
-
-    @field_validator("dataset")
-    @classmethod
-    def _datasets_differ(cls, datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
-        for first, second in combinations(datasets, 2):
-            if first.label == second.label:
-                raise ValueError(
-                    f"two datasets are labelled {first.label!r}, which nobody could tell apart in "
-                    "the tables; remove one, or give them different labels (label: ...)"
-                )
-            if first.recipe() == second.recipe():
-                raise ValueError(
-                    f"{first.label!r} and {second.label!r} are the same data, so trials would be "
-                    "equal; remove one"
-                )
-        return datasets
-
     @model_validator(mode="after")
-    def _gives_settings_once(self) -> Self:
-        for name in sorted(self.training.model_fields_set):
-            if getattr(self.axes, name) is not None:
-                raise ValueError(f"training.{name}: axes.{name} is given too; remove one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _has_values_to_list(self) -> Self:
-        is_grid = isinstance(self.strategy, GridStrategy)
-        for name, axis in self.axes:
-            if axis is not None and (is_grid or name in SEED_AXES):
-                try:
-                    axis.values()
-                except BadInput as error:
-                    raise ValueError(f"axes.{name}: {error}") from None
+    def _agrees_with_itself(self) -> Self:
+        check_settings(self.axes, self.training, self.strategy)
         return self

@@ -1,5 +1,6 @@
 """What a study would take: packs, memory and time, from measurements, here or on GPUs elsewhere."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
@@ -37,6 +38,7 @@ class GroupEstimate:
         lanes: Trials of the largest pack.
         memory: Bytes of the largest pack.
         seconds: Time of all packs, one after another.
+        parts: Share of the trials, and so of the time, by the part of the spec they belong to.
     """
 
     dataset: str
@@ -46,6 +48,7 @@ class GroupEstimate:
     lanes: int
     memory: int
     seconds: float
+    parts: Mapping[str, float]
 
 
 def estimate_groups(
@@ -78,6 +81,10 @@ def estimate_groups(
                 lanes=len(largest.members),
                 memory=sum(costs[member.trial_id].memory for member in largest.members),
                 seconds=images / rate,
+                parts={
+                    part: count / len(members)
+                    for part, count in Counter(member.part for member in members).items()
+                },
             )
         )
     return groups

@@ -6,7 +6,15 @@ from difflib import unified_diff
 
 import yaml
 
-from search_spaces import BadInput, StudySpec, Trial, dump_spec, load_spec, plan_trials
+from search_spaces import (
+    BadInput,
+    RecordSettings,
+    StudySpec,
+    Trial,
+    dump_spec,
+    load_spec,
+    plan_parts,
+)
 from search_spaces.yaml_text import parse_yaml
 from study.storage import Folder
 
@@ -61,9 +69,10 @@ def read_frozen(folder: Folder) -> FrozenSpec:
 def reconcile(folder: Folder, spec: StudySpec, extend: bool = False) -> None:
     """Compare a spec with the study's own, and take over what may change.
 
-    The description and the resources determine no result and may always change. With `extend`,
-    the rest may change too, as long as every trial planned so far stays planned and the same
-    statistics are recorded.
+    The description and the resources determine no result and may always change; so may the place
+    where parts' settings stand, outside or in each, and a scale that changes no part. With
+    `extend`, the rest may change too, as long as every trial planned so far stays planned and the
+    same is recorded of it.
 
     Raises:
         BadInput: The spec differs in what determines results, or loses planned trials. Nothing
@@ -73,10 +82,13 @@ def reconcile(folder: Folder, spec: StudySpec, extend: bool = False) -> None:
     old = frozen.spec.model_copy(
         update={"description": spec.description, "resources": spec.resources}
     )
-    if old != spec:
+    if old.all_parts != spec.all_parts:
         if not extend:
+            told = "has another spec"
+            if old.scale != spec.scale:
+                told = f"has scale {old.scale!r}, and this is scale {spec.scale!r}"
             raise BadInput(
-                f"study: {spec.study!r} has another spec; give the study another name, or "
+                f"study: {spec.study!r} {told}; give the study another name (--set study=...), or "
                 f"--extend if the new spec only adds points:\n{_difference(old, spec)}"
             )
         _check_extension(old, spec)
@@ -85,21 +97,30 @@ def reconcile(folder: Folder, spec: StudySpec, extend: bool = False) -> None:
 
 
 def _check_extension(old: StudySpec, new: StudySpec) -> None:
-    if old.record != new.record:
+    before, after = _records(old), _records(new)
+    lost = [trial for trial in before if trial not in after]
+    changed = [trial for trial in before if trial in after and before[trial] != after[trial]]
+    if changed:
         raise BadInput(
             f"record: {new.study!r} records other statistics, which would tell its old trials "
             f"from its new ones; give the study another name:\n{_difference(old, new)}"
         )
-    planned = plan_trials(new)
-    staying = set(planned)
-    lost = [trial for trial in plan_trials(old) if trial not in staying]
     if lost:
+        planned = list(after)
         more = f"; and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
         raise BadInput(
             f"study: --extend only adds points, but {len(lost)} planned trials of {new.study!r} "
             f"are not in the new spec: {_points(lost, planned)}{more}; add them, or give the "
             f"study another name:\n{_difference(old, new)}"
         )
+
+
+def _records(spec: StudySpec) -> dict[Trial, RecordSettings]:
+    """What a spec records of each of its trials."""
+    parts = spec.all_parts
+    return {
+        trial: parts[name].record for name, trials in plan_parts(spec).items() for trial in trials
+    }
 
 
 def _points(lost: list[Trial], planned: Collection[Trial]) -> str:

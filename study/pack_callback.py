@@ -185,7 +185,7 @@ class PackCallback(Callback):
                 pack.pack_id,
                 [member.trial for member in pack.members],
                 [member.trial_id for member in pack.members],
-                self._spec.record,
+                pack.members[0].record,
                 threads=resources.cpus_per_pack,
                 gpu_share=share,
                 # Checkpoints are taken between results.

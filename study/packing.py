@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from search_spaces import stack_key
+from search_spaces import RecordSettings, stack_key
 from search_spaces.trial import StackKey
 from study.planning import PlannedTrial
 from trainables.costs import lane_cost
@@ -39,7 +39,7 @@ load is spread at the end, and on a CPU small packs are as fast as large ones.""
 
 @dataclass(frozen=True)
 class PlannedPack:
-    """Trials to be trained together.
+    """Trials to be trained together, of which the same is recorded.
 
     Attributes:
         pack_id: Named after the members, so that equal packs have equal files.
@@ -86,7 +86,7 @@ def trial_costs(
 
 @dataclass
 class _Group:
-    """Trials of one stack_key that wait, in the order in which they are cut into packs."""
+    """Trials that may share a pack and wait, in the order in which they are cut into packs."""
 
     waiting: deque[PlannedTrial]
     work: float  # of the costliest trial
@@ -137,9 +137,10 @@ class PackQueue:
         rest = [planned for planned in waiting if planned.trial_id not in taken]
 
         mixed = gpu or pack_size != "auto"
-        stackable: dict[tuple[StackKey, int], list[PlannedTrial]] = {}
+        stackable: dict[tuple[StackKey, RecordSettings, int], list[PlannedTrial]] = {}
         for planned in rest:
-            key = stack_key(planned.trial), 0 if mixed else planned.trial.latent_dim
+            padded_to = 0 if mixed else planned.trial.latent_dim
+            key = stack_key(planned.trial), planned.record, padded_to
             stackable.setdefault(key, []).append(planned)
 
         groups = []

@@ -1,29 +1,20 @@
 """From a spec to planned trials: their ids, and the checks that need the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces import BadInput, StudySpec, Trial, check_shape, plan_trials, trial_id
+from search_spaces import (
+    BadInput,
+    StudySpec,
+    check_shape,
+    plan_parts,
+    trial_id,
+)
+from study.planned_trial import PlannedTrial
 from trainables.datasets import ImageData, dataset_fingerprint
 from trainables.pack import NUMERICS_VERSION
 
 __all__ = ["PlannedTrial", "check_trials", "plan_study"]
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """A trial of a study.
-
-    Attributes:
-        trial: Its hyperparameters.
-        trial_id: Its id, the same in every study.
-        dataset_fingerprint: The images it learns from.
-    """
-
-    trial: Trial
-    trial_id: str
-    dataset_fingerprint: str
 
 
 def plan_study(spec: StudySpec, data_dir: Path | None = None) -> list[PlannedTrial]:
@@ -37,13 +28,15 @@ def plan_study(spec: StudySpec, data_dir: Path | None = None) -> list[PlannedTri
         BadInput: A point is there twice or impossible, or a dataset cannot be had.
     """
     fingerprints = {
-        dataset.label: dataset_fingerprint(dataset, data_dir) for dataset in spec.dataset
+        dataset.label: dataset_fingerprint(dataset, data_dir) for dataset in spec.datasets
     }
     planned = []
-    for trial in plan_trials(spec):
-        fingerprint = fingerprints[trial.dataset.label]
-        name = trial_id(trial, fingerprint, NUMERICS_VERSION)
-        planned.append(PlannedTrial(trial, name, fingerprint))
+    for part, trials in plan_parts(spec).items():
+        record = spec.all_parts[part].record
+        for trial in trials:
+            fingerprint = fingerprints[trial.dataset.label]
+            name = trial_id(trial, fingerprint, NUMERICS_VERSION)
+            planned.append(PlannedTrial(trial, name, fingerprint, record, part))
     return planned
 
 
@@ -59,22 +52,31 @@ def check_trials(planned: Sequence[PlannedTrial], datasets: Mapping[str, ImageDa
             outside [0, 1], or batch normalisation a single image.
     """
     for label, data in datasets.items():
-        trials = [p.trial for p in planned if p.trial.dataset.label == label]
+        on_it = [p for p in planned if p.trial.dataset.label == label]
         low, high = data.value_range
-        for architecture in sorted({t.architecture for t in trials}, key=lambda a: a.name):
+        parts = {p.trial.architecture: p.part for p in reversed(on_it)}
+        for architecture in sorted(parts, key=lambda a: a.name):
             try:
                 check_shape(architecture, data.shape)
             except BadInput as error:
-                raise BadInput(f"axes.architecture: {error} (dataset {label!r})") from None
-        for trial in trials:
+                field = _field(parts[architecture], "axes.architecture")
+                raise BadInput(f"{field}: {error} (dataset {label!r})") from None
+        for p in on_it:
+            trial = p.trial
             if trial.decoder == "bernoulli" and (low < 0 or high > 1):
+                field = _field(p.part, "axes.decoder")
                 raise BadInput(
-                    f"axes.decoder: 'bernoulli' needs values in [0, 1], and {label!r} has values "
+                    f"{field}: 'bernoulli' needs values in [0, 1], and {label!r} has values "
                     f"from {low:g} to {high:g}; use a Gaussian decoder, or scale the data"
                 )
             batch = min(trial.batch_size, len(data.train))
             if trial.architecture.family == "conv" and batch < 2:
+                field = _field(p.part, "training.batch_size")
                 raise BadInput(
-                    f"training.batch_size: {batch} image per step leaves batch normalisation "
+                    f"{field}: {batch} image per step leaves batch normalisation "
                     f"({trial.architecture.name}) nothing to normalise; give 2 or more"
                 )
+
+
+def _field(part: str, path: str) -> str:
+    return f"parts.{part}.{path}" if part else path

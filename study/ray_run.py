@@ -99,7 +99,7 @@ def run_packs(
     workers = find_workers(spec.resources, node_types, console)
     by_id = {p.trial_id: p for p in waiting}
     if reuse:
-        for name, count in reuse_finished(folder, by_id, spec.record, gpu=workers.gpus > 0).items():
+        for name, count in reuse_finished(folder, by_id, gpu=workers.gpus > 0).items():
             console.print(f"{count} trials taken from study {name}", highlight=False)
         done = done | set(ledger.committed(folder)["trial_id"])
         by_id = {trial_id: p for trial_id, p in by_id.items() if trial_id not in done}

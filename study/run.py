@@ -53,7 +53,7 @@ def prepare_study(spec: StudySpec, data_dir: Path | None = None) -> PreparedStud
     """
     spec = _with_absolute_paths(spec)
     planned = plan_study(spec, data_dir)
-    datasets = {dataset.label: load_dataset(dataset, data_dir) for dataset in spec.dataset}
+    datasets = {dataset.label: load_dataset(dataset, data_dir) for dataset in spec.datasets}
     check_trials(planned, datasets)
     return PreparedStudy(spec, planned, datasets)
 
@@ -112,8 +112,7 @@ def run_study(
             reconcile(folder, prepared.spec, extend)
         else:
             freeze(folder, prepared.spec, _versions())
-        trials = [p.trial for p in prepared.planned]
-        write_plan(folder, trials, [p.trial_id for p in prepared.planned])
+        write_plan(folder, prepared.planned)
         ledger.create_tables(folder)
         console = console or Console(stderr=True)
         _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
@@ -198,13 +197,15 @@ def _check_resources(resources: ResourceSettings, cpus: int) -> None:
 
 def _with_absolute_paths(spec: StudySpec) -> StudySpec:
     """Let a user's own file be found again when the study is resumed from another folder."""
-    datasets = tuple(
-        dataset.model_copy(update={"path": str(Path(dataset.path).expanduser().absolute())})
-        if isinstance(dataset, ArrayDataset)
-        else dataset
-        for dataset in spec.dataset
+    return spec.with_datasets(
+        {
+            dataset: dataset.model_copy(
+                update={"path": str(Path(dataset.path).expanduser().absolute())}
+            )
+            for dataset in spec.datasets
+            if isinstance(dataset, ArrayDataset)
+        }
     )
-    return spec.model_copy(update={"dataset": datasets})
 
 
 def _versions() -> dict[str, str | int]:

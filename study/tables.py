@@ -242,6 +242,7 @@ PLAN: Final = pa.schema(
     [
         _TRIAL_ID,
         _column("position", _COUNT, "place in the planned order, from 0"),
+        _column("part", _TEXT, "part of the spec, the first that has it; empty without parts"),
         _column("stack_group", _COUNT, "trials of one group can be stacked in one pack"),
         *_HYPERPARAMETERS,
     ]

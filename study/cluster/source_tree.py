@@ -11,7 +11,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from search_spaces import ArrayDataset, BadInput, StudySpec, dump_spec
+from search_spaces import ArrayDataset, BadInput, DatasetSpec, StudySpec, dump_spec
 from study.cluster.job_entry import MANIFEST_FILE, cluster_versions
 
 __all__ = ["Shipment", "source_digest", "stage", "with_data_there", "with_shipped_data"]
@@ -93,9 +93,9 @@ def with_shipped_data(spec: StudySpec) -> tuple[StudySpec, dict[Path, str]]:
         BadInput: A file is missing or cannot be read, or they are more than Ray takes.
     """
     files: dict[Path, str] = {}
-    datasets = []
+    moved: dict[DatasetSpec, DatasetSpec] = {}
     size = 0
-    for dataset in spec.dataset:
+    for dataset in spec.datasets:
         if isinstance(dataset, ArrayDataset):
             file = Path(dataset.path).expanduser().absolute()
             try:
@@ -114,9 +114,8 @@ def with_shipped_data(spec: StudySpec) -> tuple[StudySpec, dict[Path, str]]:
                     "a path on the cluster, add --data-on-cluster"
                 ) from None
             files[file] = f"{DATA_FOLDER}/{digest[:16]}/{file.name}"
-            dataset = dataset.model_copy(update={"path": files[file]})
-        datasets.append(dataset)
-    return spec.model_copy(update={"dataset": tuple(datasets)}), files
+            moved[dataset] = dataset.model_copy(update={"path": files[file]})
+    return spec.with_datasets(moved), files
 
 
 def with_data_there(spec: StudySpec) -> tuple[StudySpec, dict[Path, str]]:
@@ -128,7 +127,7 @@ def with_data_there(spec: StudySpec) -> tuple[StudySpec, dict[Path, str]]:
     Raises:
         BadInput: A path is relative.
     """
-    for dataset in spec.dataset:
+    for dataset in spec.datasets:
         if isinstance(dataset, ArrayDataset) and not dataset.path.startswith(("/", "~/")):
             raise BadInput(
                 f"dataset.path: {dataset.path!r} is not an absolute path, so it names no file on "

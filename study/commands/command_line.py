@@ -92,8 +92,12 @@ def columns(table: str | None) -> None:
 def presets() -> None:
     """List the presets that `run` and `plan` take by name."""
     for name in preset_names():
-        click.echo(f"{name:20} {load_spec(name).description}".rstrip())
+        spec = load_spec(name)
+        click.echo(f"{name:20} {spec.description}".rstrip())
         click.echo(f"{'':20} {preset_path(name)}")
+        for kind, names in (("parts", spec.parts), ("scales", spec.scales)):
+            if names:
+                click.echo(f"{'':20} {kind}: {', '.join(names)}")
 
 
 @cli.command()

@@ -93,7 +93,7 @@ def data_describe(
 
     if study is not None:
         folder = Folder.at(storage).child(study)
-        by_label = {dataset.label: dataset for dataset in load_study(folder).spec.dataset}
+        by_label = {dataset.label: dataset for dataset in load_study(folder).spec.datasets}
         if name is not None and name not in by_label:
             raise BadInput(f"name: {study!r} has no dataset {name!r}{nearest_name(name, by_label)}")
         datasets = [by_label[name]] if name is not None else list(by_label.values())

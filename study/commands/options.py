@@ -1,7 +1,9 @@
 """What the subcommands of `vae-study` share: options, exit codes, how tables reach the terminal."""
 
+import json
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +50,36 @@ def data_option(command: Command) -> Command:
 
 
 def spec_arguments(command: Command) -> Command:
-    """Add SPEC and --set, a study to be and what is to be different in it."""
-    command = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        help="Override a field of the spec, e.g. --set training.epochs=5.",
-    )(command)
-    return click.argument("spec")(command)
+    """Add SPEC, --set and --part: a study to be, and what is to be different in it.
+
+    The command gets `overrides`, the choice of parts among them.
+    """
+
+    @wraps(command)
+    def with_parts(*, overrides: tuple[str, ...], parts: tuple[str, ...], **options: Any) -> Any:
+        chosen = (f"parts={json.dumps(parts)}",) if parts else ()
+        return command(overrides=overrides + chosen, **options)
+
+    for option in (
+        click.option(
+            "--part",
+            "parts",
+            multiple=True,
+            metavar="NAME",
+            help="Keep only this part of the spec; may be given several times.",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="FIELD=VALUE",
+            help="Override a field of the spec, e.g. --set training.epochs=5; --set scale=NAME "
+            "applies a set of overrides that the spec has.",
+        ),
+        click.argument("spec"),
+    ):
+        with_parts = option(with_parts)
+    return with_parts
 
 
 def outcome_options(command: Command) -> Command:

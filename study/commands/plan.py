@@ -1,6 +1,8 @@
 """`vae-study plan`: what a spec would run, and what that would take, here or on GPUs."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,11 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces import BadInput, load_spec
+from search_spaces import FULL, BadInput, load_spec
 from study.commands.options import data_option, spec_arguments, storage_option, wide_console
 from study.progress import readable_seconds
 
 if TYPE_CHECKING:
+    from study.estimate import GroupEstimate
     from study.packing import TrialCost
     from study.run import PreparedStudy
 
@@ -51,6 +54,7 @@ def plan(
     \b
     vae-study plan mnist-dense
     vae-study plan my_study.yaml --set training.epochs=5
+    vae-study plan paper --set scale=small --part dense-mnist
     vae-study plan my_study.yaml --gpus 800
     vae-study plan my_study.yaml --gpus 800 --samples-per-second 2e6
     """
@@ -103,6 +107,8 @@ def _plan_here(
             readable_seconds(group.seconds),
         )
     console.print(table)
+    if prepared.spec.parts is not None:
+        console.print(_parts_table(prepared, groups))
     total = sum(group.seconds for group in groups)
     console.print(
         f"about {readable_seconds(total / min(workers, sum(g.packs for g in groups)))} on "
@@ -110,6 +116,18 @@ def _plan_here(
         f"({total / 3600:.2f} core hours)",
         highlight=False,
     )
+
+
+def _parts_table(prepared: "PreparedStudy", groups: "Sequence[GroupEstimate]") -> Table:
+    """What each part takes; a point that two parts have counts to the first."""
+    trials = Counter(planned.part for planned in prepared.planned)
+    table = Table("part")
+    for heading in ("trials", "CPU time"):
+        table.add_column(heading, justify="right")
+    for part in prepared.spec.all_parts:
+        seconds = sum(group.seconds * group.parts.get(part, 0) for group in groups)
+        table.add_row(part, f"{trials[part]:,}", readable_seconds(seconds))
+    return table
 
 
 def _plan_on_gpus(
@@ -149,7 +167,9 @@ def _plan_on_gpus(
 
 
 def _title(prepared: "PreparedStudy") -> str:
-    return f"{prepared.spec.study}: {len(prepared.planned):,} trials"
+    spec = prepared.spec
+    scale = "" if spec.scale == FULL else f", scale {spec.scale!r}"
+    return f"{spec.study}: {len(prepared.planned):,} trials{scale}"
 
 
 def _mebibytes(size: int) -> str:

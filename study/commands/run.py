@@ -44,7 +44,9 @@ def run(spec: str, overrides: tuple[str, ...], storage: str, report: bool, **opt
     \b
     vae-study run quickstart
     vae-study run my_study.yaml --set training.epochs=5 --set study=short
-    vae-study run my_study.yaml --extend         after adding values to its axes
+    vae-study run my_study.yaml --extend         after adding values to its axes, or parts
+    vae-study run paper --part dense-mnist       one part of it; with --extend, later, the others
+    vae-study run paper --set scale=small        the spec's own overrides of this name
     """
     from study.run import run_study
 

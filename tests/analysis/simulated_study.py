@@ -23,6 +23,7 @@ from search_spaces import StudySpec, load_spec, plan_trials, trial_id
 from study import ledger
 from study.frozen_spec import freeze
 from study.plan_table import PLAN_FILE, write_plan
+from study.planned_trial import PlannedTrial
 from study.storage import Folder
 from study.tables import KEYS, TRIALS, to_table
 
@@ -151,9 +152,12 @@ def write_simulated_study(
     spec = spec or simulated_spec(trials, folder.name)
     freeze(folder, spec, {"vae-study": "simulated", "numerics_version": 1})
     ledger.create_tables(folder)
-    points = plan_trials(spec)
-    write_plan(folder, points, [trial_id(point, FINGERPRINT, 1) for point in points])
-    del points
+    planned = [
+        PlannedTrial(point, trial_id(point, FINGERPRINT, 1), FINGERPRINT, spec.record)
+        for point in plan_trials(spec)
+    ]
+    write_plan(folder, planned)
+    del planned
     rng = np.random.default_rng(seed)
     for batch in _batches(pd.read_parquet(folder.full(PLAN_FILE)), folder.name, pack_size):
         _write_packs(folder, *_simulate(batch, rng))

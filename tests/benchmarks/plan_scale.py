@@ -168,7 +168,7 @@ def plan(spec: StudySpec, folder: Folder, clock: Clock) -> tuple[PackQueue, dict
     with clock.phase("write_plan"):
         freeze(folder, spec, {"numerics_version": NUMERICS_VERSION})
         ledger.create_tables(folder)
-        write_plan(folder, [p.trial for p in planned], [p.trial_id for p in planned])
+        write_plan(folder, planned)
     with clock.phase("trial_costs"):
         costs = trial_costs(planned, datasets)
     with clock.phase("PackQueue"):

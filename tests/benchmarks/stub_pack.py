@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from search_spaces import Trial
+from search_spaces import RecordSettings, Trial
 from study.planning import PlannedTrial
 from tests.benchmarks.plan_scale import stub_rows
 from trainables.tune_trainable import METRICS, ROWS, PackTrainable
@@ -30,7 +30,8 @@ class StubPack(PackTrainable):
             self._checkpoints.save(config["pack_id"], b"a checkpoint")
         if self._results == RESULTS:
             trials = [Trial.model_validate(trial) for trial in config["trials"]]
+            record = RecordSettings.model_validate(config["record"])
             members = zip(trials, config["trial_ids"], strict=True)
-            rows = stub_rows([PlannedTrial(trial, name, "") for trial, name in members])
+            rows = stub_rows([PlannedTrial(trial, name, "", record) for trial, name in members])
             result |= {"done": True, ROWS: rows}
         return result

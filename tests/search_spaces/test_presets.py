@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from search_spaces import BadInput, load_spec, plan_trials, preset_names, preset_path
+from search_spaces import BadInput, load_spec, plan_parts, plan_trials, preset_names, preset_path
 
 
 def test_names():
@@ -18,6 +18,45 @@ def test_every_preset_is_a_plan_with_its_own_name_and_a_word_on_why(name):
     text = preset_path(name).read_text()
     assert text.startswith("# ")
     assert load_spec(yaml.safe_load(text)) == spec
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_scale_of_a_preset_trains_less(name):
+    full = work(load_spec(name))
+    for scale in load_spec(name).scales or {}:
+        assert 0 < work(load_spec(name, [f"scale={scale}"])) < full / 10
+
+
+def work(spec):
+    """Images that all trials see."""
+    return sum(trial.epochs * (trial.dataset.train_images or 60_000) for trial in plan_trials(spec))
+
+
+def test_paper_sweeps_the_paper_s_nets_at_its_latent_dimension():
+    parts = plan_parts(load_spec("paper"))
+    swept = [t for p in ("dense-mnist", "dense-tiles", "conv", "conv-gaussian") for t in parts[p]]
+    assert {t.latent_dim for t in swept} == {16}
+    assert {(t.dataset.label, t.architecture.name) for t in swept} == {
+        ("mnist", "dense-256-32-24"),
+        ("tiles", "dense-512-256-64-32"),
+        ("mnist", "paper-conv"),
+        ("tiles", "paper-conv"),
+    }
+    # The plain sum of squared errors is a Gaussian's of variance one half.
+    assert {t.decoder_variance for t in swept if t.decoder == "gaussian"} == {0.5}
+    # Settings that all four nets were tried with, so that one of them may be closest to all counts.
+    settings = [
+        {(t.beta, t.decoder, t.initialisation) for t in swept if (t.dataset, t.architecture) == net}
+        for net in {(t.dataset, t.architecture) for t in swept}
+    ]
+    common = set.intersection(*settings)
+    assert len({beta for beta, decoder, _ in common if decoder == "bernoulli"}) >= 3
+    assert any(decoder == "gaussian" for _, decoder, _ in common)
+    assert {t.latent_dim for t in parts["two-dimensions"]} == {2}
+    assert {(t.latent_dim, t.objective) for t in parts["sampling"]} == {
+        (3, "elbo"),
+        (3, "no_sampling"),
+    }
 
 
 def test_hyphens_and_underscores_are_alike():

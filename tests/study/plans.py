@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search_spaces import load_spec, plan_trials
+from search_spaces import load_spec, plan_parts
 from study.packing import TrialCost
 from study.planning import PlannedTrial
 
@@ -17,8 +17,16 @@ AXES: dict[str, Any] = {
 def planned_trials(axes: Mapping[str, Any] = AXES, **spec: Any) -> list[PlannedTrial]:
     """The trials of a study, with ids that are easy to read: t000, t001, …"""
     content = {"study": "test", "dataset": "tiles", "axes": dict(axes)} | spec
-    trials = plan_trials(load_spec(content))
-    return [PlannedTrial(trial, f"t{number:03}", "f" * 16) for number, trial in enumerate(trials)]
+    study = load_spec(content)
+    trials = [
+        (trial, study.all_parts[part].record, part)
+        for part, listed in plan_parts(study).items()
+        for trial in listed
+    ]
+    return [
+        PlannedTrial(trial, f"t{number:03}", "f" * 16, record, part)
+        for number, (trial, record, part) in enumerate(trials)
+    ]
 
 
 def costs_of(planned: Sequence[PlannedTrial], memory: int = 1) -> dict[str, TrialCost]:

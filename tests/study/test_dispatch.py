@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from search_spaces import Trial, load_spec
+from search_spaces import RecordSettings, Trial, load_spec
 from study import ledger, pack_callback
 from study import workers as workers_module
 from study.dispatch import PackSearcher, PackStopper
@@ -28,7 +28,7 @@ from trainables.rows import PackRows
 from trainables.tune_trainable import ROWS, WORKER, Worker, versions
 
 AXES = {"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 5]}}
-PLANNED = planned_trials(AXES)
+PLANNED = planned_trials(AXES, record={"every": 4})
 SPEC = load_spec(
     {
         "study": "test",
@@ -517,3 +517,18 @@ def test_tune_may_pickle_them_and_restores_none(run: Run) -> None:
     assert pickle.dumps(run.callback)
     with pytest.raises(RuntimeError, match="vae-study resume"):
         run.searcher.restore("anywhere")
+
+
+def test_a_pack_is_recorded_as_its_members_want_it(run: Run) -> None:
+    """Not as the study's other parts do."""
+    other = RecordSettings(every=9, models=True)
+    run.searcher._queue = PackQueue(
+        [replace(planned, record=other) for planned in PLANNED[:3]],
+        costs_of(PLANNED),
+        pack_size=3,
+        workers=1,
+        memory=10**9,
+        gpu=False,
+    )
+    run.ask("a")
+    assert RecordSettings.model_validate(run.arrive("a")["record"]) == other

@@ -290,3 +290,23 @@ def test_this_machine_s_gpu_is_measured(tmp_path: Path, monkeypatch: pytest.Monk
     planned = thousands(8, architecture="dense-16")
     work = trial_costs(planned, TILES)[planned[0].trial_id].work
     assert speed.seconds(pack_of(planned, 8), work, 1000) == pytest.approx(8 * 10 * 1000 / 1000)
+
+
+def test_the_time_of_a_group_is_shared_out_among_its_parts() -> None:
+    axes = {"architecture": "linear", "latent_dim": 2}
+    parts = {
+        "one": {"axes": axes | {"seed": [0, 1, 2]}},
+        "two": {"axes": axes | {"seed": [2, 3]}},  # the first of them is there already
+        "longer": {"axes": axes, "training": {"epochs": 3}},
+    }
+    tiles = {"name": "tiles", "train_images": 200, "test_images": 10}
+    spec = load_spec({"study": "s", "dataset": tiles, "parts": parts})
+    planned = plan_study(spec)
+    datasets = {dataset.label: load_dataset(dataset) for dataset in spec.datasets}
+    costs = trial_costs(planned, datasets)
+    queue = PackQueue(planned, costs, pack_size=4, workers=1, memory=10**9, gpu=False)
+    groups = estimate_groups(queue, costs, datasets)
+    assert sorted([group.parts for group in groups], key=len) == [
+        {"longer": 1.0},
+        {"one": 0.75, "two": 0.25},
+    ]

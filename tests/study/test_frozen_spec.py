@@ -164,3 +164,143 @@ def test_extending_may_not_change_what_is_recorded(folder: Folder) -> None:
     with pytest.raises(BadInput, match=r"(?s)record: .*active_variance: 0\.02"):
         reconcile(folder, spec(axes__seed=[0, 1, 2], record__active_variance=0.02), extend=True)
     assert content(folder) == before
+
+
+def in_parts(**changes: Any) -> StudySpec:
+    """The study of `spec()` as a part, and one beside it that records more."""
+    raw: dict[str, Any] = {
+        "study": "small",
+        "dataset": {"name": "tiles", "train_images": 200, "test_images": 100},
+        "training": {"epochs": 1, "learning_rate": 1e-5},
+        "parts": {
+            "first": {
+                "axes": {
+                    "architecture": ["paper-dense-tiles", "linear"],
+                    "latent_dim": [2, 4],
+                    "beta": 0.5,
+                    "seed": [0, 1],
+                }
+            },
+            "second": {
+                "axes": {"architecture": "linear", "latent_dim": 3},
+                "record": {"every": 1},
+            },
+        },
+        "scales": {"small": {"parts.second.training.epochs": 9}},
+    }
+    overrides = [f"{path.replace('__', '.')}={value}" for path, value in changes.items()]
+    return load_spec(raw, overrides)
+
+
+def test_parts_are_frozen_and_read_back(folder: Folder) -> None:
+    freeze(folder, in_parts(), VERSIONS)
+    assert read_frozen(folder).spec == in_parts()
+    reconcile(folder, in_parts())
+
+
+def test_where_parts_settings_stand_is_no_difference(folder: Folder) -> None:
+    freeze(folder, in_parts(), VERSIONS)
+    complete = {name: part.model_dump() for name, part in in_parts().all_parts.items()}
+    moved = load_spec({"study": "small", "parts": complete})
+    reconcile(folder, moved)
+    assert read_frozen(folder).spec == moved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training__batch_size": 64},
+        {"parts__second__training__epochs": 2},
+        {"parts__second__record__models": "true"},
+        {"parts": "first"},
+        {"parts__third": "{axes: {architecture: linear, latent_dim: 9}}"},
+    ],
+)
+def test_other_parts_are_refused(folder: Folder, change: dict[str, Any]) -> None:
+    freeze(folder, in_parts(), VERSIONS)
+    before = content(folder)
+    with pytest.raises(BadInput, match=r"(?s)has another spec; .*--extend.*\n[-+]"):
+        reconcile(folder, in_parts(**change))
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts__third": "{axes: {architecture: linear, latent_dim: 9}, record: {every: 7}}"},
+        {"parts__second__axes__seed": [0, 1]},
+        # A point that another part takes over is still planned, and recorded as it was.
+        {"parts__first__axes__latent_dim": [2, 3, 4], "parts__first__record__every": 0,
+         "parts__second__axes__latent_dim": [3, 5], "parts__second__training__epochs": 2,
+         "parts__keep": "{axes: {architecture: linear, latent_dim: 3}, record: {every: 1}}"},
+    ],
+)  # fmt: skip
+def test_parts_may_be_added_and_grow(folder: Folder, change: dict[str, Any]) -> None:
+    freeze(folder, in_parts(), VERSIONS)
+    extended = in_parts(**change)
+    reconcile(folder, extended, extend=True)
+    assert read_frozen(folder).spec == extended
+
+
+def test_a_study_may_become_a_part_of_a_larger_one(folder: Folder) -> None:
+    freeze(folder, spec(), VERSIONS)
+    reconcile(folder, in_parts(), extend=True)
+    assert read_frozen(folder).spec == in_parts()
+    with pytest.raises(BadInput, match="1 planned trials of 'small' are not in the new spec"):
+        reconcile(folder, spec(), extend=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parts": "first"}, "1 planned trials.*: architecture linear, latent_dim 3"),
+        ({"parts__second__record__every": 2}, r"record: 'small' records other(?s:.*)every: 2"),
+        ({"record__models": "true"}, r"record: 'small' records other(?s:.*)models: true"),
+        ({"training__batch_size": 64}, "9 planned trials"),
+        ({"parts__second__training__epochs": 3}, "1 planned trials"),
+    ],
+)
+def test_extending_may_neither_lose_nor_change_a_part_s_trials(
+    folder: Folder, change: dict[str, Any], message: str
+) -> None:
+    freeze(folder, in_parts(), VERSIONS)
+    before = content(folder)
+    with pytest.raises(BadInput, match=message):
+        reconcile(folder, in_parts(**change), extend=True)
+    assert content(folder) == before
+
+
+def test_two_scales_are_two_studies(folder: Folder) -> None:
+    freeze(folder, in_parts(scale="small"), VERSIONS)
+    frozen = read_frozen(folder).spec
+    assert frozen == in_parts(scale="small")
+    assert frozen.scale == "small"
+    reconcile(folder, in_parts(scale="small"))
+    with pytest.raises(BadInput) as raised:
+        reconcile(folder, in_parts())
+    message = str(raised.value)
+    assert "'small' has scale 'small', and this is scale 'full'; give the study another" in message
+    assert "-    training: {epochs: 9}" in message
+    with pytest.raises(BadInput, match="1 planned trials"):
+        reconcile(folder, in_parts(), extend=True)
+    with pytest.raises(BadInput, match="has another spec"):
+        reconcile(folder, in_parts(scale="small", parts__second__training__epochs=5))
+
+
+def test_a_scale_may_extend_another(folder: Folder) -> None:
+    freeze(folder, in_parts(parts="first"), VERSIONS)
+    larger = in_parts(scale="small")
+    with pytest.raises(BadInput, match="has scale 'full', and this is scale 'small'"):
+        reconcile(folder, larger)
+    reconcile(folder, larger, extend=True)
+    assert read_frozen(folder).spec == larger
+
+
+def test_a_scale_that_changes_no_part_is_no_other_study(folder: Folder) -> None:
+    freeze(folder, in_parts(), VERSIONS)
+    for scale in ("full", "fast"):  # whether it is there to be chosen, or chosen
+        content = in_parts().model_dump(exclude_none=True)
+        content["scales"] = {"fast": {"resources.pack_size": 2}}
+        changed = load_spec(content, [f"scale={scale}"])
+        reconcile(folder, changed)
+        assert read_frozen(folder).spec == changed

@@ -12,6 +12,7 @@ from study import ledger
 from study.frozen_spec import freeze
 from study.loading import Study, list_studies, load_study
 from study.plan_table import write_plan
+from study.planned_trial import PlannedTrial
 from study.storage import Folder, StorageError
 from study.tables import EPOCHS, TRIALS, UNITS
 from tests.analysis.simulated_study import write_simulated_study
@@ -33,7 +34,8 @@ def start(folder: Folder, planned: bool = True) -> None:
     )
     freeze(folder, spec, VERSIONS)
     if planned:
-        write_plan(folder, plan_trials(spec), PLANNED)
+        trials = zip(plan_trials(spec), PLANNED, strict=True)
+        write_plan(folder, [PlannedTrial(trial, i, "f" * 16, spec.record) for trial, i in trials])
     ledger.create_tables(folder)
 
 

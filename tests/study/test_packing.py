@@ -1,12 +1,13 @@
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import Architecture, TilesDataset, Trial, stack_key
+from search_spaces import Architecture, RecordSettings, TilesDataset, Trial, stack_key
 from study import packing
 from study.packing import (
     AUTO_LANES,
@@ -269,3 +270,26 @@ def test_packs_are_cut_anew_when_the_cluster_grows() -> None:
     queue.workers = 16
     assert queue.packs_left == 12
     assert [len(pack.members) for pack in drain(queue)] == [1] * 12
+
+
+@given(
+    records=st.lists(st.integers(0, 2), min_size=1, max_size=40),
+    pack_size=st.one_of(st.just("auto"), st.integers(1, 12)),
+    gpu=st.booleans(),
+)
+def test_a_pack_holds_trials_of_which_the_same_is_recorded(
+    records: list[int], pack_size: Any, gpu: bool
+) -> None:
+    """Trials that could all be stacked, in parts that record other things."""
+    alike = planned_trials({"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 39]}})
+    waiting = [
+        replace(planned, record=RecordSettings(every=every))
+        for planned, every in zip(alike, records, strict=False)
+    ]
+    packs = drain(queue_of(waiting, pack_size=pack_size, gpu=gpu))
+    assert by_trial(packs) == sorted(p.trial_id for p in waiting)
+    for pack in packs:
+        assert len({member.record for member in pack.members}) == 1
+    if pack_size == 12:
+        least = sum(-(-records.count(every) // 12) for every in set(records))
+        assert len(packs) == least, "and is not smaller than it needs to be"

@@ -131,3 +131,33 @@ def test_each_dataset_is_checked_with_its_own_trials() -> None:
     with pytest.raises(BadInput, match="'mnist' has values from -3 to 3"):
         check_trials(trials, data)
     check_trials([p for p in trials if p.trial.dataset.label == "tiles"], data)
+
+
+def test_each_trial_says_its_part_and_what_is_recorded_of_it() -> None:
+    parts = {
+        "one": {"axes": AXES | {"latent_dim": [2, 3]}},
+        "two": {"axes": AXES | {"latent_dim": [4]}, "dataset": "mnist", "record": {"every": 3}},
+        "again": {"axes": AXES | {"latent_dim": [3]}},
+    }
+    spec = load_spec({"study": "test", "dataset": "tiles", "parts": parts})
+    found = plan_study(spec)
+    assert [(p.part, p.trial.latent_dim, p.trial.dataset.label, p.record.every) for p in found] == [
+        ("one", 2, "tiles", 0),
+        ("one", 3, "tiles", 0),
+        ("two", 4, "mnist", 3),
+    ]
+    plain = planned(AXES | {"latent_dim": [2, 3]})
+    assert [p.trial_id for p in plain] == [p.trial_id for p in found[:2]]
+    assert [p.part for p in plain] == ["", ""]
+
+
+def test_what_does_not_fit_the_data_names_its_part() -> None:
+    conv = AXES | {"architecture": {"family": "conv", "channels": [4, 4, 4, 4]}}
+    parts = {"good": {"axes": AXES}, "bad": {"axes": conv}}
+    trials = plan_study(load_spec({"study": "test", "dataset": "tiles", "parts": parts}))
+    with pytest.raises(BadInput, match=r"^parts\.bad\.axes\.architecture: .*dataset 'tiles'"):
+        check_trials(trials, {"tiles": images((1, 8, 8), 0, 1)})
+    with pytest.raises(BadInput, match=r"^parts\.good\.axes\.decoder: 'bernoulli' needs"):
+        check_trials(trials, {"tiles": images((1, 28, 28), 0, 9)})
+    with pytest.raises(BadInput, match=r"^parts\.bad\.training\.batch_size: 1 image per step"):
+        check_trials(trials, {"tiles": images((1, 28, 28), 0, 1, train=1)})

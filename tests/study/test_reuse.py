@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -8,16 +9,20 @@ from search_spaces import RecordSettings, load_spec
 from study import ledger
 from study.driver_folder import take_over
 from study.frozen_spec import freeze
+from study.plan_table import write_plan
 from study.reuse import reuse_finished
 from study.storage import Folder, StorageError
 from tests.study.plans import planned_trials
 
 MakePack = Callable[..., dict[str, Any]]
 
-PLANNED = planned_trials({"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 3]}})
+AXES = {"architecture": "linear", "latent_dim": 2, "seed": {"range": [0, 3]}}
+PLANNED = planned_trials(AXES, record={"models": True})
 WAITING = {p.trial_id: p for p in PLANNED}
 IDS = sorted(WAITING)
-RECORD = RecordSettings(models=True)
+OTHERWISE_RECORDED = {
+    i: replace(planned, record=RecordSettings()) for i, planned in WAITING.items()
+}
 
 
 def write_study(folder: Folder, make_pack: MakePack, packs: dict[str, list[str]]) -> None:
@@ -46,7 +51,7 @@ def ours(folder: Folder) -> Folder:
 def test_finished_trials_are_taken(ours: Folder, make_pack: MakePack) -> None:
     packs = {"p": IDS[:2], "q": [IDS[2], "stranger"]}
     write_study(ours.parent.child("other"), make_pack, packs)
-    assert reuse_finished(take_over(ours), WAITING, RECORD, gpu=False) == {"other": 3}
+    assert reuse_finished(take_over(ours), WAITING, gpu=False) == {"other": 3}
     rows = ledger.read_trials(ours)
     assert sorted(rows["trial_id"]) == IDS[:3]
     assert set(rows["study"]) == {"test"}
@@ -54,8 +59,8 @@ def test_finished_trials_are_taken(ours: Folder, make_pack: MakePack) -> None:
     assert sorted(set(units["trial_id"])) == IDS[:3]
     assert set(units["study"]) == {"test"}
     assert ours.read_bytes(f"models/{IDS[2]}.safetensors") == IDS[2].encode()
-    assert reuse_finished(ours, WAITING, RECORD, gpu=True) == {}
-    assert reuse_finished(ours, WAITING, RecordSettings(), gpu=False) == {}
+    assert reuse_finished(ours, WAITING, gpu=True) == {}
+    assert reuse_finished(ours, OTHERWISE_RECORDED, gpu=False) == {}
 
 
 MODEL = f"models/{IDS[1]}.safetensors"
@@ -84,7 +89,7 @@ def test_a_damaged_neighbour_is_not_this_study_s_trouble(
         other.delete(damage)
     else:
         other.write_whole(damage, b"not what it was")
-    result = reuse_finished(ours, WAITING, RECORD, gpu=False)
+    result = reuse_finished(ours, WAITING, gpu=False)
     assert result == ({"other": taken} if taken else {})
     assert set(ledger.committed(ours)["trial_id"]) == ({IDS[2]} if taken else set())
 
@@ -99,4 +104,51 @@ def test_our_own_storage_is(
 
     monkeypatch.setattr(Folder, "_write", fail)
     with pytest.raises(StorageError, match="cannot write"):
-        reuse_finished(ours, WAITING, RECORD, gpu=False)
+        reuse_finished(ours, WAITING, gpu=False)
+
+
+def write_parts(folder: Folder, make_pack: MakePack, part_of: dict[str, str]) -> None:
+    """A study beside this one with a part that records our way and one that does not."""
+    axes = {"architecture": "linear"}
+    content = {
+        "study": folder.name,
+        "dataset": "tiles",
+        "parts": {
+            "ours": {"axes": axes | {"latent_dim": 2}, "record": {"models": True}},
+            "theirs": {"axes": axes | {"latent_dim": 3}, "record": {"every": 1}},
+        },
+    }
+    freeze(folder, load_spec(content), {"numerics_version": 1})
+    write_plan(folder, [replace(WAITING[i], part=part) for i, part in part_of.items()])
+    ledger.create_tables(folder)
+    pack = make_pack("p", IDS)
+    ledger.commit(folder, **pack | {"trials": pack["trials"].assign(device="cpu")})
+    for member in IDS:
+        folder.write_whole(f"models/{member}.safetensors", member.encode())
+
+
+def test_a_part_that_records_the_same_is_reused_and_another_is_not(
+    ours: Folder, make_pack: MakePack
+) -> None:
+    parts = {IDS[0]: "ours", IDS[1]: "theirs", IDS[2]: "ours", IDS[3]: "gone"}
+    write_parts(ours.parent.child("other"), make_pack, parts)
+    assert reuse_finished(ours, WAITING, gpu=False) == {"other": 2}
+    assert sorted(ledger.committed(ours)["trial_id"]) == sorted([IDS[0], IDS[2]])
+
+
+def test_our_own_parts_may_want_different_things(ours: Folder, make_pack: MakePack) -> None:
+    parts = {IDS[0]: "ours", IDS[1]: "theirs", IDS[2]: "ours", IDS[3]: "theirs"}
+    write_parts(ours.parent.child("other"), make_pack, parts)
+    every = RecordSettings(every=1)
+    waiting = WAITING | {i: replace(WAITING[i], record=every) for i in (IDS[0], IDS[1])}
+    assert reuse_finished(ours, waiting, gpu=False) == {"other": 2}
+    assert sorted(ledger.committed(ours)["trial_id"]) == sorted([IDS[1], IDS[2]])
+    assert ours.exists(f"models/{IDS[2]}.safetensors")
+    assert not ours.exists(f"models/{IDS[1]}.safetensors"), "not asked for"
+
+
+def test_parts_of_a_study_without_a_plan_are_not_known(ours: Folder, make_pack: MakePack) -> None:
+    other = ours.parent.child("other")
+    write_parts(other, make_pack, dict.fromkeys(IDS, "ours"))
+    other.delete("plan/trials.parquet")
+    assert reuse_finished(ours, WAITING, gpu=False) == {}

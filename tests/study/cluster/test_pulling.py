@@ -53,7 +53,7 @@ def remote(tmp_path: Path, make_pack: MakePack) -> Folder:
     """A study on the cluster's disk, whose path has a space; 2 of 6 trials are done."""
     folder = Folder.at(tmp_path / "far away").child("mine")
     freeze(folder, load_spec({"study": "mine", "dataset": "tiles", "axes": AXES}), {"version": "1"})
-    write_plan(folder, [p.trial for p in planned_trials(AXES)], IDS)
+    write_plan(folder, planned_trials(AXES))
     ledger.create_tables(folder)
     ledger.commit(folder, **make_pack("p", IDS[:2]))
     folder.write_whole("checkpoints/p.safetensors", b"large")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from search_spaces import BadInput, load_spec
+from search_spaces import BadInput, dump_spec, load_spec
 from study.cluster import job_entry, source_tree
 from study.cluster.job_entry import difference
 from study.cluster.source_tree import (
@@ -230,3 +231,34 @@ def test_the_entry_needs_nothing_before_it_has_compared(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert "has ray none and torch none" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_data_files_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("faces", "other"):
+        np.save(f"{name}.npy", np.full((4, 2, 2), len(name), np.uint8))
+    axes = {"architecture": "linear", "latent_dim": 2}
+    spec = load_spec(
+        {
+            "study": "s",
+            "dataset": {"path": "faces.npy"},
+            "parts": {
+                "shared": {"axes": axes},
+                "again": {"axes": axes, "training": {"epochs": 3}},
+                "own": {"axes": axes, "dataset": ["tiles", {"path": "other.npy"}]},
+            },
+        }
+    )
+    monkeypatch.setattr(source_tree, "DATA_LIMIT", sum(p.stat().st_size for p in Path().iterdir()))
+    sent, files = with_shipped_data(spec)  # each file once, or they would not fit
+    assert set(files) == {tmp_path / "faces.npy", tmp_path / "other.npy"}
+    for name, part in sent.all_parts.items():
+        places = [getattr(dataset, "path", None) for dataset in part.dataset]
+        wanted = [None, "other.npy"] if name == "own" else ["faces.npy"]
+        assert places == [w and files[tmp_path / w] for w in wanted]
+    # What travels is what `dump_spec` writes: no path of this machine may be left in it.
+    assert str(tmp_path) not in dump_spec(sent)
+    assert "path: faces.npy" not in dump_spec(sent)
+    assert load_spec(yaml.safe_load(dump_spec(sent))) == sent
+    with pytest.raises(BadInput, match=r"'other.npy' is not an absolute path"):
+        with_data_there(load_spec({"study": "s", "parts": {"own": spec.parts["own"].model_dump()}}))

@@ -35,7 +35,7 @@ def storage(tmp_path: Path, make_pack: MakePack) -> Path:
     folder = Folder.at(tmp_path / "kept").child("mine")
     spec = load_spec({"study": "mine", "dataset": "tiles", "axes": AXES})
     freeze(folder, spec, {"numerics_version": 1})
-    write_plan(folder, [p.trial for p in PLANNED], IDS)
+    write_plan(folder, PLANNED)
     ledger.create_tables(folder)
     pack = make_pack("p", IDS[:2])
     pack["trials"]["epochs_trained"] = 2
@@ -230,3 +230,36 @@ def test_plans_on_gpus_that_cannot_be(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BadInput, match=re.escape(message)):
         raise (invoke(*arguments).exception or AssertionError("no error"))
+
+
+def test_presets_are_listed_with_their_parts_and_scales() -> None:
+    output = invoke("presets").output
+    paper = output[output.index("\npaper ") :].split("\nquickstart")[0]
+    assert "parts: dense-mnist, dense-tiles, conv" in paper
+    assert "scales: small" in paper
+    assert output.count("scales:") == 1, "the other presets have none"
+
+
+def test_parts_reach_the_spec_after_all_else_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, storage: Path
+) -> None:
+    specs: list[Any] = []
+
+    def record(spec: Any, **options: Any) -> Any:
+        specs.append(spec)
+        assert "parts" not in options
+        return load_study(storage / "mine")
+
+    monkeypatch.setattr(study.run, "run_study", record)
+    invoke("run", "paper", "--part", "conv", "--set", "parts.sampling.training.epochs=3",
+           "--part", "sampling", "--set", "scale=small")  # fmt: skip
+    assert list(specs[0].all_parts) == ["conv", "sampling"], "in the order of the spec"
+    assert specs[0].all_parts["sampling"].training.epochs == 3
+    assert specs[0].scale == "small"
+    for arguments, message in (
+        (("plan", "paper", "--part", "samplin"), "'samplin' is not a part of this study (did you "),
+        (("submit", "quickstart", "--part", "x", "--address", "http://127.0.0.1:1"), "has none"),
+    ):
+        error = invoke(*arguments).exception
+        assert isinstance(error, BadInput)
+        assert message in str(error)

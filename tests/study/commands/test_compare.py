@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write_study(storage: Path, name: str, make_pack: MakePack, draw: int = 0, **
     folder = Folder.at(storage).child(name)
     freeze(folder, load_spec({"study": name, "dataset": "tiles", "axes": AXES | axes}), {"x": 1})
     ids = [f"{draw}-{p.trial_id}" for p in planned]
-    write_plan(folder, [p.trial for p in planned], ids)
+    write_plan(folder, [replace(p, trial_id=i) for p, i in zip(planned, ids, strict=True)])
     ledger.create_tables(folder)
     pack = make_pack("p", ids[:-1], failed=ids[-1:])
     rng = np.random.default_rng(draw)

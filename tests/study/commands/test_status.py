@@ -52,7 +52,7 @@ def store(tmp_path: Path, make_pack: Callable[..., Any]) -> Path:
     planned = planned_trials(AXES)
     folder = Folder.at(tmp_path / "store").child("a")
     freeze(folder, load_spec({"study": "a", "dataset": "tiles", "axes": AXES}), {"x": 1})
-    write_plan(folder, [p.trial for p in planned], [p.trial_id for p in planned])
+    write_plan(folder, planned)
     ledger.create_tables(folder)
     ids = [p.trial_id for p in planned]
     ledger.commit(folder, **make_pack("p", ids[:1], failed=ids[1:2]))
