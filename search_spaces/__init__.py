@@ -13,11 +13,11 @@ from search_spaces.errors import BadInput, nearest_name
 from search_spaces.points import plan_trials
 from search_spaces.presets import preset_names, preset_path
 from search_spaces.reading import dump_spec, json_schema, load_spec
+from search_spaces.record import DeteriorationProbe, RecordSettings, TrajectorySettings
 from search_spaces.spec import (
     Axes,
     GridStrategy,
     RandomStrategy,
-    RecordSettings,
     ResourceSettings,
     StudySpec,
     TrainingSettings,
@@ -31,6 +31,7 @@ __all__ = [
     "Axes",
     "BadInput",
     "DatasetSpec",
+    "DeteriorationProbe",
     "GridStrategy",
     "IdxDataset",
     "ManifoldDataset",
@@ -41,6 +42,7 @@ __all__ = [
     "StudySpec",
     "TilesDataset",
     "TrainingSettings",
+    "TrajectorySettings",
     "Trial",
     "check_shape",
     "dump_spec",
