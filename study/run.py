@@ -114,7 +114,7 @@ def run_study(
             freeze(folder, prepared.spec, _versions())
         trials = [p.trial for p in prepared.planned]
         write_plan(folder, trials, [p.trial_id for p in prepared.planned])
-        ledger.create_tables(folder)
+        ledger.create_tables(folder, prepared.spec.record.further_tables)
         console = console or Console(stderr=True)
         _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
     return load_study(folder)

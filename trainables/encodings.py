@@ -81,7 +81,7 @@ def _encode(pack: Pack, split: str, images: Indices) -> tuple[Codes, Codes]:
     """Return posterior mean and variance of some images, each (lanes, images, latent_dim)."""
     means, variances = [], []
     rows = torch.from_numpy(images).to(pack.device)
-    for chunk in rows.split(CHUNK):
+    for chunk in torch.split(rows, CHUNK):
         mean, log_variance = pack.engine.encode(pack.data.batch(split, chunk, pack.dtype))
         means.append(mean.float().cpu().numpy().copy())
         variances.append(log_variance.exp().float().cpu().numpy())

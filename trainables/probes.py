@@ -1,7 +1,7 @@
 """Probes: experiments on lanes that have finished their training, and the rows of `probes`."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 

@@ -69,9 +69,7 @@ def sample_rows(
     return pd.DataFrame(rows)
 
 
-def _codes(
-    pack: Pack, record: RecordSettings
-) -> Iterator[tuple[str, int, Tensor, Tensor | None]]:
+def _codes(pack: Pack, record: RecordSettings) -> Iterator[tuple[str, int, Tensor, Tensor | None]]:
     """Yield kind, number of the first image, codes (lanes, chunk, latent_dim), originals."""
     generated = pack.stacked(
         record.samples,

@@ -20,9 +20,7 @@ __all__ = ["Engine", "build_engine"]
 class Engine(Protocol):
     """What training and statistics need to have computed."""
 
-    def step(
-        self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None
-    ) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses, and the gradients of each lane's mean objective over the minibatch.
 
         Args:

@@ -38,9 +38,7 @@ class AutogradEngine:
         self._gradients = gradients.views
         self._state = state.views
 
-    def step(
-        self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None
-    ) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses and gradients."""
         objectives = self._objectives
         mean, log_variance = self._network.encode(self._leaves, images, self._state, training=True)
@@ -83,9 +81,7 @@ class LaneByLaneEngine:
         """Take an engine of one lane for each lane."""
         self._engines = list(engines)
 
-    def step(
-        self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None
-    ) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses and gradients."""
         losses = []
         for lane, engine in enumerate(self._engines):

@@ -56,9 +56,7 @@ class DenseEngine:
         self._blocks = [slice(start, start + size) for start in range(0, lanes, size)]
         self._workspaces: dict[int, _Workspace] = {}
 
-    def step(
-        self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None
-    ) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses and gradients."""
         batch = len(images)
         objectives = self._objectives
