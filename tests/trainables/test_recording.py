@@ -118,16 +118,15 @@ def test_samples_and_encodings_are_those_of_the_saved_model(
 
 def test_a_trajectory_is_that_of_a_plain_training(tiles: ImageData) -> None:
     """The oracle's model after so many steps: trained by plain PyTorch, one step at a time."""
-    (trial,) = tiles_trials(Architecture.dense((16,)), latent_dim=4)[:1]
+    trial = tiles_trials(Architecture.dense((16,)))[0]
     rows = train([trial], on_cpu(tiles), EVERYTHING).encodings
     rows = rows[rows["split"] == "train"]
-    chosen = sorted(
-        i for label in (1, 2, 3) for i in np.flatnonzero(tiles.train_labels == label)[:3]
-    )
+    labels = tiles.train_labels
+    chosen = sorted(image for label in (1, 2, 3) for image in np.flatnonzero(labels == label)[:3])
     assert sorted(set(rows["image"])) == chosen
     assert sorted(set(rows["step"])) == [0, 4, 8, 12, 16, 20]
     assert (rows["epoch"] == rows["step"] // 10).all()
-    np.testing.assert_array_equal(rows["label"], tiles.train_labels[rows["image"]])
+    np.testing.assert_array_equal(rows["label"], labels[rows["image"]])
 
     data = torch.tensor(tiles.train.reshape(-1, *tiles.shape) / 255.0)
     model = oracle.PlainVAE(trial, tiles.shape).double()
@@ -136,19 +135,17 @@ def test_a_trajectory_is_that_of_a_plain_training(tiles: ImageData) -> None:
     step = 0
     for epoch in range(2):
         order = torch.randperm(500, generator=oracle.generator("order", 0, epoch))
-        noise = torch.randn(500, 4, generator=oracle.generator("noise", trial.seed, epoch))
+        noise = torch.randn(500, 3, generator=oracle.generator("noise", trial.seed, epoch)).double()
         for batch in torch.arange(500).split(50):
             if step % 4 == 0:
                 seen = rows[rows["step"] == step].sort_values(["image", "unit"])
                 with torch.no_grad():
                     mean, log_variance = model.encode(data[chosen])
                 for column, values in (("mean", mean), ("variance", log_variance.exp())):
-                    ours = seen[column].to_numpy().reshape(len(chosen), 4)
+                    ours = seen[column].to_numpy().reshape(len(chosen), 3)
                     np.testing.assert_allclose(ours, values, rtol=1e-6, atol=1e-7)
             optimizer.zero_grad()
-            _, objective, *_ = oracle.losses(
-                model, trial, data[order[batch]], noise[batch].double()
-            )
+            _, objective, *_ = oracle.losses(model, trial, data[order[batch]], noise[batch])
             objective.mean().backward()
             optimizer.step()
             schedule.step()
