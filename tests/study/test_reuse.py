@@ -11,6 +11,7 @@ from study.frozen_spec import freeze
 from study.reuse import reuse_finished
 from study.storage import Folder, StorageError
 from tests.study.plans import planned_trials
+from tests.study.test_ledger import encodings
 
 MakePack = Callable[..., dict[str, Any]]
 
@@ -100,3 +101,27 @@ def test_our_own_storage_is(
     monkeypatch.setattr(Folder, "_write", fail)
     with pytest.raises(StorageError, match="cannot write"):
         reuse_finished(ours, WAITING, RECORD, gpu=False)
+
+
+def test_what_was_asked_for_besides_is_taken_along(ours: Folder, make_pack: MakePack) -> None:
+    """Encodings of the pack that has any; images of neither, which had no rows."""
+    other = ours.parent.child("other")
+    content = {
+        "study": "other",
+        "dataset": "tiles",
+        "axes": {"architecture": "linear", "latent_dim": 2},
+        "record": {"encodings": 1, "samples": 1},
+    }
+    spec = load_spec(content)
+    freeze(other, spec, {"numerics_version": 1})
+    ledger.create_tables(other, spec.record.further_tables)
+    for pack_id, members, with_codes in [("p", IDS[:2], IDS[:2]), ("q", [IDS[2]], [])]:
+        pack = make_pack(pack_id, members)
+        pack["trials"] = pack["trials"].assign(device="cpu")
+        ledger.commit(other, **pack, further={"encodings": encodings(with_codes)})
+    wanted = {trial_id: WAITING[trial_id] for trial_id in IDS[1:]}
+    assert reuse_finished(ours, wanted, spec.record, gpu=False) == {"other": 2}
+    codes = pd.read_parquet(ours.full("encodings"), filesystem=ours.filesystem)
+    assert codes[["trial_id", "study"]].to_numpy().tolist() == [[IDS[1], "test"]]
+    assert set(ledger.committed(ours)["trial_id"]) == {IDS[1], IDS[2]}
+    assert ours.files("samples") == []
