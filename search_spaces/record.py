@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from search_spaces.errors import nearest_name
 from search_spaces.fields import Count, CountOrZero, Flag, Fraction, Positive, SpecModel
@@ -50,6 +50,17 @@ class DeteriorationProbe(SpecModel):
     collapsed_variance: Fraction = 0.9
     collapse_epochs: CountOrZero = 20
     recovery_epochs: CountOrZero = 40
+
+    @field_validator("most")
+    @classmethod
+    def _leaves_room_for_noise(cls, most: float, others: ValidationInfo) -> float:
+        increment = others.data.get("increment")
+        if increment is not None and most < increment:
+            raise ValueError(
+                f"{most:g} is less than one increment of {increment:g}, so there would be no "
+                "noise; give as much or more"
+            )
+        return most
 
 
 _PROBES = ("deterioration",)

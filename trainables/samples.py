@@ -80,7 +80,7 @@ def _codes(pack: Pack, record: RecordSettings) -> Iterator[tuple[str, int, Tenso
     images = min(record.reconstructions, pack.data.images("test"))
     for start in range(0, images, CHUNK):
         batch = pack.data.batch("test", slice(start, min(start + CHUNK, images)), pack.dtype)
-        yield "reconstruction", start, pack.engine.encode(batch)[0].clone(), batch
+        yield "reconstruction", start, pack.engine.encode(batch)[0], batch
 
 
 def _decode(pack: Pack, codes: Tensor) -> Numbers:

@@ -63,6 +63,7 @@ BAD = [
     ({"probe": {"name": 3}}, "record.probe: 3 is not a probe (choose from 'deterioration')"),
     ({"probe": {"increments": 1}}, "record.probe.increments: unknown key (did you mean 'increm"),
     ({"probe": {"increment": 0}}, "record.probe.increment: 0 is not allowed; give a number above"),
+    ({"probe": {"most": 0.05}}, "record.probe.most: 0.05 is less than one increment of 0.1, so"),
     ({"probe": {"unit": "big"}}, "record.probe.unit: 'big' is not allowed (choose from 'largest'"),
     ({"probe": {"collapsed_variance": 1}}, "record.probe.collapsed_variance: 1 is not allowed;"),
 ]
@@ -80,8 +81,8 @@ probes = st.builds(
     DeteriorationProbe,
     unit=st.sampled_from(["median", "largest", "smallest"]),
     settling_epochs=counts,
-    increment=st.floats(1e-6, 1e6),
-    most=st.floats(1e-6, 1e6),
+    increment=st.floats(1e-6, 1),
+    most=st.floats(1, 1e6),
     collapsed_variance=st.floats(0.01, 0.99),
     collapse_epochs=counts,
     recovery_epochs=counts,
