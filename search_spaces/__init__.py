@@ -14,7 +14,8 @@ from search_spaces.errors import BadInput, nearest_name
 from search_spaces.points import plan_parts, plan_trials
 from search_spaces.presets import preset_names, preset_path
 from search_spaces.reading import dump_spec, json_schema, load_spec
-from search_spaces.spec import Part, RecordSettings, ResourceSettings
+from search_spaces.record import DeteriorationProbe, RecordSettings, TrajectorySettings
+from search_spaces.spec import Part, ResourceSettings
 from search_spaces.strategy import GridStrategy, RandomStrategy
 from search_spaces.study_spec import FULL, StudySpec
 from search_spaces.trial import Trial, stack_key, trial_id
@@ -27,6 +28,7 @@ __all__ = [
     "Axes",
     "BadInput",
     "DatasetSpec",
+    "DeteriorationProbe",
     "GridStrategy",
     "IdxDataset",
     "ManifoldDataset",
@@ -38,6 +40,7 @@ __all__ = [
     "StudySpec",
     "TilesDataset",
     "TrainingSettings",
+    "TrajectorySettings",
     "Trial",
     "check_shape",
     "dump_spec",

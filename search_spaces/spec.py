@@ -18,12 +18,11 @@ from search_spaces.errors import BadInput
 from search_spaces.fields import (
     Count,
     CountOrZero,
-    Flag,
-    Positive,
     PositiveOrZero,
     SpecModel,
     wrong_field,
 )
+from search_spaces.record import RecordSettings
 from search_spaces.strategy import SEED_AXES, GridStrategy, Strategy
 
 
@@ -61,24 +60,6 @@ class ResourceSettings(SpecModel):
                 "number"
             )
         return gpus
-
-
-class RecordSettings(SpecModel):
-    """What a study records of each trial.
-
-    Attributes:
-        every: Record the units each so many epochs, from epoch 0 on; 0 records the end only.
-        active_variance: A unit is active where the variance of its mean exceeds this.
-        active_kl: A unit is active by KL where its mean KL exceeds this (nats).
-        reconstruction_gain_images: Images on which the reconstruction gain is computed.
-        models: Keep the final weights of every trial.
-    """
-
-    every: CountOrZero = 0
-    active_variance: Positive = 0.01
-    active_kl: Positive = 0.1
-    reconstruction_gain_images: Count = 2_000
-    models: Flag = False
 
 
 def as_list(value: Any) -> Any:

@@ -18,11 +18,11 @@ from search_spaces.axes import Axes, TrainingSettings
 from search_spaces.dataset import DatasetSpec
 from search_spaces.errors import nearest_name
 from search_spaces.fields import SpecModel, Text, wrong_field
+from search_spaces.record import RecordSettings
 from search_spaces.shared import complete_parts
 from search_spaces.spec import (
     Datasets,
     Part,
-    RecordSettings,
     ResourceSettings,
     as_list,
     check_settings,

@@ -9,7 +9,7 @@ import pandas as pd
 from study import ledger
 from study.packing import PlannedPack
 from study.storage import Folder
-from study.tables import EPOCHS, TRIALS, UNITS
+from study.tables import EPOCHS, FURTHER_TABLES, TRIALS, UNITS
 from trainables.pack import NUMERICS_VERSION
 from trainables.rows import PackRows
 
@@ -24,7 +24,7 @@ def commit_pack(
     attempts: Mapping[str, int],
     node: str | None,
 ) -> None:
-    """Commit a finished pack: models, units and epochs first, trials last.
+    """Commit a finished pack: models, units, epochs and what else was asked for, trials last.
 
     Args:
         folder: The study's folder.
@@ -48,7 +48,9 @@ def commit_pack(
 
     for trial_id, model in rows.models.items():
         folder.write_whole(f"models/{trial_id}.safetensors", model)
-    ledger.commit(folder, pack.pack_id, trials, units, epochs)
+    further = {name: getattr(rows, name) for name in FURTHER_TABLES}
+    further = {name: frame.assign(study=study) for name, frame in further.items() if len(frame)}
+    ledger.commit(folder, pack.pack_id, trials, units, epochs, further)
 
 
 def commit_failed(

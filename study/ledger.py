@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from study.storage import Folder
-from study.tables import DONE, KEYS, SCHEMAS, TRIALS, to_table
+from study.tables import DONE, FURTHER_TABLES, KEYS, SCHEMAS, TRIALS, to_table
 
 __all__ = [
     "PARQUET",
@@ -33,9 +33,6 @@ __all__ = [
     "scan_rows",
     "write_table",
 ]
-
-FURTHER_TABLES = ("samples", "encodings", "probes")
-"""Tables that a spec may ask for, committed like `units` and `epochs`."""
 
 PARQUET: dict[str, Any] = {"compression": "lz4", "use_dictionary": False}
 """How tables are written: options of `pyarrow.parquet.write_table`.
@@ -54,9 +51,14 @@ _JOINED = 1_000  # files
 _PACK_ID = re.compile(rf"(?!{_EMPTY}$|{_FAILED})[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def create_tables(folder: Folder) -> None:
-    """Write a file without rows to each table that has none, so that they read from the start."""
-    for name in ("units", "epochs", "trials"):
+def create_tables(folder: Folder, further: Collection[str] = ()) -> None:
+    """Write a file without rows to each table that has none, so that they read from the start.
+
+    Args:
+        folder: The study's folder.
+        further: Those of `FURTHER_TABLES` that the study asks for.
+    """
+    for name in (*_ALWAYS, *further, "trials"):
         if not folder.exists(_file(name, _EMPTY)):
             write_table(folder, _file(name, _EMPTY), SCHEMAS[name].empty_table())
 
@@ -67,7 +69,7 @@ def commit(
     trials: pd.DataFrame,
     units: pd.DataFrame,
     epochs: pd.DataFrame,
-    further: Mapping[str, pa.Table] | None = None,
+    further: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
     """Put a pack's rows on storage; the same rows again give the same files again.
 
@@ -79,7 +81,8 @@ def commit(
         trials: Rows of `trials`, each with this pack_id.
         units: Rows of `units` of those trials that did not fail.
         epochs: Rows of `epochs` of those trials that did not fail.
-        further: Tables of `FURTHER_TABLES` by name, each with a trial_id column.
+        further: Rows of `FURTHER_TABLES` by name, of those trials that did not fail; a table
+            without rows gets no file.
 
     Raises:
         ValueError: The rows do not fit the schemas, or do not belong to these trials.
@@ -93,11 +96,13 @@ def commit(
         raise ValueError(f"trials.pack_id: not {pack_id!r} throughout")
     is_failed = pc.equal(rows["status"], "failed")
     done, failed = rows.filter(pc.invert(is_failed)), rows.filter(is_failed)
-    tables = {
-        "units": _ordered("units", units),
-        "epochs": _ordered("epochs", epochs),
-        **(further or {}),
-    }
+    frames = {"units": units, "epochs": epochs}
+    for name, frame in (further or {}).items():
+        if name not in FURTHER_TABLES:
+            raise ValueError(f"{name}: not a table of packs; these are {', '.join(_PACK_TABLES)}")
+        if len(frame):
+            frames[name] = frame
+    tables = {name: _ordered(name, frame) for name, frame in frames.items()}
     for name, table in tables.items():
         _check_members(name, table, done["trial_id"])
     if len(done):
@@ -152,8 +157,11 @@ def clean(folder: Folder) -> None:
         for name in (*_PACK_TABLES, "trials"):
             _drop_rows(folder, _file(name, str(pack_id)), set(lost["trial_id"]))
     kept = {_EMPTY, *rows.loc[counts & (rows["status"] != "failed"), "pack_id"]}
+    # Listed against the order in which a commit writes, deleted in it: of a pack that another
+    # driver commits meanwhile, units would go before samples, and their absence is noticed.
+    orphans = {name: folder.files(name, ".parquet") for name in reversed(_PACK_TABLES)}
     for name in _PACK_TABLES:
-        for file in folder.files(name, ".parquet"):
+        for file in orphans[name]:
             if _stem(file) not in kept:
                 folder.delete(f"{name}/{file}")
 
@@ -259,8 +267,6 @@ def _ordered(name: str, frame: pd.DataFrame) -> pa.Table:
 
 
 def _check_members(name: str, table: pa.Table, done: pa.ChunkedArray) -> None:
-    if name not in _PACK_TABLES:
-        raise ValueError(f"{name}: not a table of packs; those are {', '.join(_PACK_TABLES)}")
     strangers = set(table["trial_id"].to_pylist()) - set(done.to_pylist())
     if strangers:
         raise ValueError(f"{name}.trial_id: {min(strangers)!r} has no finished row in `trials`")

@@ -18,7 +18,7 @@ from study.frozen_spec import SPEC_FILE, read_frozen
 from study.ledger import committed, read_trials, scan_rows
 from study.plan_table import count_planned, read_plan_ids
 from study.storage import Folder
-from study.tables import DONE, KEYS, SCHEMAS, UNITS
+from study.tables import DONE, FURTHER_TABLES, KEYS, SCHEMAS, UNITS
 
 __all__ = ["Study", "StudySummary", "list_studies", "load_study", "summarise"]
 
@@ -91,6 +91,21 @@ class Study:
         return self._pack_rows("epochs", self._members)
 
     @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row per committed trial and image, sorted; without rows if the spec asks for none."""
+        return self._pack_rows("samples", self._members)
+
+    @cached_property
+    def encodings(self) -> pd.DataFrame:
+        """One row per committed trial, recorded step, image and unit, likewise."""
+        return self._pack_rows("encodings", self._members)
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """One row per committed trial and epoch of its probe, likewise."""
+        return self._pack_rows("probes", self._members)
+
+    @cached_property
     def final_units(self) -> pd.DataFrame:
         """The units of each trial as they were when it ended, on the training images.
 
@@ -114,6 +129,14 @@ class Study:
     def epochs_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
         """Return the rows of `epochs` of some trials, reading their packs only."""
         return self._pack_rows("epochs", self._members_among(trial_ids))
+
+    def samples_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
+        """Return the rows of `samples` of some trials, reading their packs only."""
+        return self._pack_rows("samples", self._members_among(trial_ids))
+
+    def encodings_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
+        """Return the rows of `encodings` of some trials, reading their packs only."""
+        return self._pack_rows("encodings", self._members_among(trial_ids))
 
     @cached_property
     def _members(self) -> dict[str, list[str]]:
@@ -147,6 +170,9 @@ class Study:
         schema = pa.schema(
             [SCHEMAS[name].field(column) for column in columns or SCHEMAS[name].names]
         )
+        if name in FURTHER_TABLES:  # a pack has a file where it has rows
+            there = {file.removesuffix(".parquet") for file in self.folder.files(name, ".parquet")}
+            members = {pack_id: ids for pack_id, ids in members.items() if pack_id in there}
         parts = [schema.empty_table()]
         for pack_id, batch in scan_rows(self.folder, name, sorted(members), columns, where):
             counts = pc.is_in(batch["trial_id"], pa.array(members[pack_id], pa.string()))

@@ -54,6 +54,12 @@ def reuse_finished(
             ids = list(members["trial_id"])
             try:
                 units, epochs = (_read(other, table, pack_id, ids) for table in ("units", "epochs"))
+                asked = {table for i in ids for table in waiting[i].record.further_tables}
+                further = {
+                    table: _read(other, table, pack_id, ids).assign(study=folder.name)
+                    for table in sorted(asked)
+                    if other.exists(f"{table}/{pack_id}.parquet")
+                }
                 kept = [i for i in ids if waiting[i].record.models]
                 models = {i: other.read_bytes(_model(i)) for i in kept}
             except StorageError:  # likewise; its trials are run
@@ -62,9 +68,8 @@ def reuse_finished(
                 folder.write_whole(_model(trial_id), model)
             new_id, study = pack_name(ids), folder.name
             trials = members.assign(study=study, pack_id=new_id)
-            ledger.commit(
-                folder, new_id, trials, units.assign(study=study), epochs.assign(study=study)
-            )
+            units, epochs = units.assign(study=study), epochs.assign(study=study)
+            ledger.commit(folder, new_id, trials, units, epochs, further)
             missing -= set(ids)
             taken[name] = taken.get(name, 0) + len(ids)
     return taken

@@ -113,7 +113,8 @@ def run_study(
         else:
             freeze(folder, prepared.spec, _versions())
         write_plan(folder, prepared.planned)
-        ledger.create_tables(folder)
+        asked = {table for p in prepared.planned for table in p.record.further_tables}
+        ledger.create_tables(folder, sorted(asked))
         console = console or Console(stderr=True)
         _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
     return load_study(folder)

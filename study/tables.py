@@ -12,10 +12,14 @@ import pyarrow as pa
 __all__ = [
     "DATASETS",
     "DONE",
+    "ENCODINGS",
     "EPOCHS",
+    "FURTHER_TABLES",
     "HYPERPARAMETERS",
     "KEYS",
     "PLAN",
+    "PROBES",
+    "SAMPLES",
     "SCHEMAS",
     "SPLITS",
     "STATUSES",
@@ -28,12 +32,17 @@ __all__ = [
 DONE: Final = ("completed", "pruned", "diverged")
 """Statuses of trials that are not run again."""
 
+FURTHER_TABLES: Final = ("samples", "encodings", "probes")
+"""Tables of packs that are there only where a spec asks for them."""
+
 STATUSES: Final = (*DONE, "failed")
 SPLITS: Final = ("train", "test")
 
 _TEXT = pa.string()
 _COUNT = pa.int64()
 _NUMBER = pa.float64()
+_SINGLE = pa.float32()
+_BYTES = pa.binary()
 _FLAG = pa.bool_()
 _TIME = pa.timestamp("ms", tz="UTC")
 
@@ -171,7 +180,8 @@ TRIALS: Final = pa.schema(
         _optional(
             "seconds",
             _NUMBER,
-            "wall-clock seconds: the trial's equal share of its pack's; sums to device time",
+            "wall-clock seconds: the trial's equal share of its pack's; sums to device time, but "
+            "for that of probes",
         ),
         _optional("device", _TEXT, "what it was trained on: cpu, or the GPU's name"),
         _optional(
@@ -293,10 +303,110 @@ DATASETS: Final = pa.schema(
     ]
 )
 
+SAMPLES: Final = pa.schema(
+    [
+        _STUDY,
+        _TRIAL_ID,
+        _column(
+            "kind",
+            _TEXT,
+            "generated (decoded from z ~ N(0, I)) or reconstruction (of a test image, decoded from "
+            "its posterior mean); both at the end of training",
+        ),
+        _column("image", _COUNT, "number of the draw, or of the test image, from 0"),
+        _optional("label", _COUNT, "label of the test image; null where there is none"),
+        _column("shape", _TEXT, "of the image: 1x28x28 (channels, height, width), or 784 (values)"),
+        _column("low", _NUMBER, "value of byte 0 in this row: 0 for pixels"),
+        _column("high", _NUMBER, "value of byte 255 in this row: 1 for pixels; linear in between"),
+        _column(
+            "pixels",
+            _BYTES,
+            "the decoder's mean with all units, one byte per value, rounded and kept within low "
+            "and high: numpy.frombuffer(pixels, numpy.uint8), in the order of shape",
+        ),
+        _column(
+            "without_inactive",
+            _BYTES,
+            "likewise, with the units set to zero that are not active on the training images",
+        ),
+        _optional("original", _BYTES, "likewise, the test image itself; null where generated"),
+        _optional(
+            "largest_difference",
+            _NUMBER,
+            "largest absolute difference of a value between the images with and without inactive "
+            "units, before rounding to bytes",
+        ),
+    ]
+)
+
+ENCODINGS: Final = pa.schema(
+    [
+        _STUDY,
+        _TRIAL_ID,
+        _column("epoch", _COUNT, "epochs completed when recorded"),
+        _column("step", _COUNT, "optimiser steps taken when recorded"),
+        _column(
+            "split", _TEXT, "train: a trajectory along the first epochs; test: the final codes"
+        ),
+        _column("image", _COUNT, "number of the image in its split, from 0"),
+        _optional("label", _COUNT, "label of the image; null where there is none"),
+        _column("unit", _COUNT, "latent variable, from 0"),
+        _optional("mean", _SINGLE, "mu(x), in single precision; null where not a number"),
+        _optional("variance", _SINGLE, "sigma^2(x), likewise"),
+    ]
+)
+
+_PROBE_IMAGES = "over the first record.reconstruction_gain_images training images"
+
+PROBES: Final = pa.schema(
+    [
+        _STUDY,
+        _TRIAL_ID,
+        _column("probe", _TEXT, "the experiment: deterioration (section VI, figure 14)"),
+        _column("epoch", _COUNT, "epochs of the probe, after the trial's own; 0 is before"),
+        _column(
+            "phase",
+            _TEXT,
+            "of the epoch: start (none yet), settling (no noise), deterioration (more noise than "
+            "before), collapse (the noise stays) or recovery (the noise is gone)",
+        ),
+        _column("unit", _COUNT, "the active unit that the noise is added to"),
+        _column(
+            "noise", _NUMBER, "standard deviation of the Gaussian noise, in the epoch and here"
+        ),
+        _optional(
+            "reconstruction_gain",
+            _NUMBER,
+            "increase of the reconstruction term when the unit is set to zero instead of sampled "
+            f"and blurred, nats per image, {_PROBE_IMAGES}; null, as below, where not a number",
+        ),
+        _optional(
+            "kl",
+            _NUMBER,
+            f"mean KL of the unit, equation 6, nats per image, {_PROBE_IMAGES}; to be weighed with "
+            "beta",
+        ),
+        _optional("mean_variance", _NUMBER, f"Var_x[mu(x)] of the unit, {_PROBE_IMAGES}"),
+        _optional(
+            "posterior_variance", _NUMBER, f"mean_x[sigma^2(x)] of the unit, {_PROBE_IMAGES}"
+        ),
+        _optional(
+            "reconstruction",
+            _NUMBER,
+            "-E_q[log p(x|z)] with the noise and without inactive units, nats per image, "
+            f"{_PROBE_IMAGES}",
+        ),
+        _optional("seconds", _NUMBER, "wall-clock seconds: the equal share of the pack's"),
+    ]
+)
+
 SCHEMAS: Final = {
     "trials": TRIALS,
     "units": UNITS,
     "epochs": EPOCHS,
+    "samples": SAMPLES,
+    "encodings": ENCODINGS,
+    "probes": PROBES,
     "plan": PLAN,
     "datasets": DATASETS,
 }
@@ -305,6 +415,9 @@ KEYS: Final = {
     "trials": ["trial_id"],
     "units": ["trial_id", "epoch", "split", "unit"],
     "epochs": ["trial_id", "epoch"],
+    "samples": ["trial_id", "kind", "image"],
+    "encodings": ["trial_id", "step", "split", "image", "unit"],
+    "probes": ["trial_id", "probe", "epoch"],
     "plan": ["position"],
     "datasets": ["dataset_fingerprint", "quantity", "method", "variant", "component"],
 }
@@ -340,8 +453,8 @@ def to_table(name: str, frame: pd.DataFrame) -> pa.Table:
     )
     if name == "trials":
         _check_statuses(frame)
-    if name == "units":
-        _check_values(frame, "units.split", SPLITS)
+    if "split" in schema.names:
+        _check_values(frame, f"{name}.split", SPLITS)
     return table.combine_chunks()
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -14,11 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainables.pack import NUMERICS_VERSION
-from trainables.rows import PackRows
+from trainables.rows import ROW_TABLES, PackRows
 
 __all__ = ["Checkpoint", "Part", "pack_up", "read_members", "unpack"]
-
-TABLES = ("trials", "units", "epochs")
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class Part:
         tensors: What `Pack.tensors` gives; empty where nothing has been trained yet.
         seconds: Each lane's equal share of the time spent so far.
         samples: Images that each lane has been trained on so far.
+        probe: What the probe of each lane knows of it (`trainables.probes`), values of JSON; empty
+            in training.
     """
 
     lanes: list[str]
@@ -40,6 +40,7 @@ class Part:
     tensors: dict[str, Tensor]
     seconds: float
     samples: int
+    probe: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def pack_up(checkpoint: Checkpoint) -> bytes:
         for number, part in enumerate(checkpoint.parts)
         for name, tensor in part.tensors.items()
     }
-    for table in TABLES:
+    for table in ROW_TABLES:
         frame = getattr(checkpoint.rows, table)
         if len(frame):
             tensors[f"table.{table}"] = _as_tensor(frame.to_parquet(index=False))
@@ -82,6 +83,7 @@ def pack_up(checkpoint: Checkpoint) -> bytes:
                 "latent_dim": part.latent_dim,
                 "seconds": part.seconds,
                 "samples": part.samples,
+                "probe": part.probe,
             }
             for part in checkpoint.parts
         ],
@@ -100,7 +102,7 @@ def unpack(data: bytes, members: list[str]) -> Checkpoint:
     state, tensors = _content(data)
     if state["members"] != members:
         raise ValueError("the checkpoint is of other trials")
-    frames = {table: pd.DataFrame() for table in TABLES}
+    frames = {table: pd.DataFrame() for table in ROW_TABLES}
     models: dict[str, bytes] = {}
     parts = [Part(**part, tensors={}) for part in state["parts"]]
     for key, tensor in tensors.items():

@@ -1,7 +1,7 @@
 """A dataset on a device: one copy for all packs of a process, as uint8 where it is pixels."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from search_spaces import Shape
 from trainables.datasets import ImageData
+from trainables.datasets.image_data import Labels
 
 __all__ = ["DeviceData"]
 
@@ -22,19 +23,23 @@ class DeviceData:
         shape: Shape of one image, (channels, height, width) or (values,).
         splits: `train` and `test`, uint8 pixels or float32 values.
         fingerprint: Identifies the content.
+        labels: Of the images of a split that has any, (images,), on the CPU.
     """
 
     shape: Shape
     splits: dict[str, Tensor]
     fingerprint: str
+    labels: dict[str, Labels] = field(default_factory=dict)
 
     @classmethod
     def load(cls, data: ImageData, device: torch.device) -> "DeviceData":
         """Move a dataset to a device; on the CPU the memory is shared with `data`, not copied."""
+        given = {"train": data.train_labels, "test": data.test_labels}
         return cls(
             data.shape,
             {split: _tensor(getattr(data, split)).to(device) for split in ("train", "test")},
             data.fingerprint,
+            {split: labels for split, labels in given.items() if labels is not None},
         )
 
     def images(self, split: str) -> int:

@@ -13,9 +13,12 @@ from torch import Tensor
 from search_spaces import RecordSettings, Trial
 from trainables.checkpoints import Part
 from trainables.device_data import DeviceData
+from trainables.encodings import Trajectory, final_encodings
 from trainables.models import model_bytes
 from trainables.pack import EpochMeans, Pack
+from trainables.probes import probe_part
 from trainables.rows import RowCollector, trial_row
+from trainables.samples import sample_rows
 from trainables.statistics import Evaluation, evaluate
 
 __all__ = ["LaneTraining"]
@@ -45,6 +48,7 @@ class LaneTraining:
         trial_ids: Their ids; empty when all are finished.
         latest: One row per lane in training: trial_id, train_objective, active_units and
             variance_law_mean after the last epoch, the latter two on the test images.
+        probe: The lanes that a probe goes on with, once they have finished; None if there are none.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class LaneTraining:
         self.record = record
         self.trial_ids = part.lanes
         self.latest = pd.DataFrame()
+        self.probe: Part | None = None
         lanes = [trials[trial_id] for trial_id in part.lanes]
         self.epochs = lanes[0].epochs
         self.pack = Pack(lanes, data, part.latent_dim)
@@ -121,18 +126,31 @@ class LaneTraining:
 
     def _advance(self, before: _Moment) -> None:
         start = time.perf_counter()
-        means = self.pack.train_epoch()
+        trajectory = self._trajectory()
+        means = self.pack.train_epoch(trajectory)
         finite = torch.isfinite(means.objective + means.kl).cpu().numpy()  # waits for the device
         training_seconds = time.perf_counter() - start
         evaluations = self._record_epoch(means, finite, training_seconds)
+        if trajectory is not None:
+            rows = trajectory.rows(self.trial_ids, np.flatnonzero(finite).tolist())
+            self._collector.add("encodings", rows)
         self._seconds += (time.perf_counter() - start) / len(self.trial_ids)
         self._samples += self.pack.samples_per_epoch
         if not finite.all():
             self._drop_diverged(np.flatnonzero(~finite).tolist(), before.tensors)
             evaluations = {}
         if self.trial_ids and self.pack.epoch == self.epochs:
-            self._finish(self.pack, self.trial_ids, "completed", evaluations)
+            train = self._finish(self.pack, self.trial_ids, "completed", evaluations)
+            if self.record.probe is not None:
+                self.probe = probe_part(self.part(), train, self.record)
             self.trial_ids = []
+
+    def _trajectory(self) -> Trajectory | None:
+        """Return who looks at the codes during the next epoch, if they are asked for."""
+        settings = self.record.trajectory
+        if settings is None or self.pack.epoch >= settings.epochs:
+            return None
+        return Trajectory(self.pack, settings)
 
     def _record_epoch(
         self, means: EpochMeans | None, finite: NDArray[np.bool_], seconds: float
@@ -182,8 +200,12 @@ class LaneTraining:
 
     def _finish(
         self, pack: Pack, trial_ids: list[str], status: str, evaluations: dict[str, Evaluation]
-    ) -> None:
-        """Write the last rows of a pack, from its evaluations where they are known."""
+    ) -> Evaluation:
+        """Write the last rows of a pack, from its evaluations where they are known.
+
+        Returns:
+            The evaluation on the training images.
+        """
         if not evaluations:
             evaluations = self._evaluate(pack, ("train", "test"))
             self._add_units(pack, trial_ids, list(range(len(trial_ids))), evaluations)
@@ -201,6 +223,13 @@ class LaneTraining:
             )
             if self.record.models:
                 self._collector.add_model(trial_id, model_bytes(pack, lane))
+        record, train = self.record, evaluations["train"]
+        if record.samples or record.reconstructions:
+            active = train.mean_variance > record.active_variance
+            self._collector.add("samples", sample_rows(pack, trial_ids, active, record))
+        if record.encodings:
+            self._collector.add("encodings", final_encodings(pack, trial_ids, record))
+        return train
 
 
 def _divergence(pack: Pack) -> str:

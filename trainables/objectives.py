@@ -27,6 +27,7 @@ from search_spaces import Trial
 __all__ = [
     "LEARNED_VARIANCE",
     "LOG_2PI",
+    "Disturbance",
     "LaneObjectives",
     "kl_divergence",
     "reconstruction_loss",
@@ -131,3 +132,35 @@ class LaneObjectives:
         """Return the penalty before its weight β, in nats per image, shape (lanes, batch)."""
         variance_part = log_variance.exp() - log_variance - 1
         return 0.5 * (mean**2 + self.variance_part * variance_part).sum(-1)
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What an experiment does to the codes on their way to the decoder: z = kept·z + unit·blur.
+
+    Attributes:
+        kept: 0 for units that are held at zero, 1 for all others, shape (lanes, 1, latent_dim).
+        unit: 1 for the unit of each lane that is blurred, 0 for all others, likewise.
+        blur: What is added to it, shape (lanes, batch, 1).
+    """
+
+    kept: Tensor
+    unit: Tensor
+    blur: Tensor
+
+    @property
+    def added(self) -> Tensor:
+        """What is added to the codes, shape (lanes, batch, latent_dim)."""
+        return self.unit * self.blur
+
+    def apply(self, codes: Tensor) -> Tensor:
+        """Return disturbed codes, shape (lanes, batch, latent_dim)."""
+        return self.kept * codes + self.added
+
+    def rows(self, rows: slice) -> "Disturbance":
+        """Return what is done to some of the images."""
+        return Disturbance(self.kept, self.unit, self.blur[:, rows])
+
+    def lanes(self, block: slice) -> "Disturbance":
+        """Return what is done to some of the lanes."""
+        return Disturbance(self.kept[block], self.unit[block], self.blur[block])

@@ -8,7 +8,7 @@ so that it stays that way.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from trainables.adam import LaneAdam
 from trainables.architectures import LaneBuffer, ParameterShape, build_network, draw_parameters
 from trainables.device_data import DeviceData
 from trainables.engines import build_engine
-from trainables.objectives import LEARNED_VARIANCE, LaneObjectives
+from trainables.objectives import LEARNED_VARIANCE, Disturbance, LaneObjectives
 from trainables.streams import minibatch_order, training_noise
 
 __all__ = ["NUMERICS_VERSION", "EpochMeans", "Pack", "minibatch_sizes"]
@@ -135,25 +135,40 @@ class Pack:
             return self.parameters.views[LEARNED_VARIANCE]
         return self.objectives.log_decoder_variance
 
-    def train_epoch(self) -> EpochMeans:
+    def train_epoch(
+        self,
+        watch: Callable[[int], None] | None = None,
+        disturbance: Disturbance | None = None,
+    ) -> EpochMeans:
         """Train all lanes for one epoch.
 
         A lane that diverges has a mean that is not finite; the other lanes do not notice.
+
+        Args:
+            watch: Called after each step with the number of steps since the start of training;
+                it may look, and must not touch.
+            disturbance: What happens to the codes, by the order in which the epoch visits images.
         """
         sizes = minibatch_sizes(self.data.images("train"), self.trials[0].batch_size)
         order = minibatch_order(self.data.images("train"), self.trials[0].data_seed, self.epoch).to(
             self.device
         )
-        noise = self._epoch_noise()  # (lanes, images, latent_dim)
+        images = self.data.images("train")
+        noise = self.stacked(  # (lanes, images, latent_dim)
+            images, lambda trial: training_noise(images, trial.latent_dim, trial.seed, self.epoch)
+        )
         totals = torch.zeros(3, len(self.trials), dtype=torch.float64, device=self.device)
         start = 0
         with _denormals_as_zero():
             for step, size in enumerate(sizes):
                 rows = slice(start, start + size)
                 start += size
-                images = self.data.batch("train", order[rows], self.dtype)
-                totals += self.engine.step(images, noise[:, rows])
+                batch = self.data.batch("train", order[rows], self.dtype)
+                disturbed = None if disturbance is None else disturbance.rows(rows)
+                totals += self.engine.step(batch, noise[:, rows], disturbed)
                 self._adam.step(self.epoch * len(sizes) + step)
+                if watch is not None:
+                    watch(self.epoch * len(sizes) + step + 1)
         self.epoch += 1
         reconstruction, kl, objective = totals / sum(sizes)
         return EpochMeans(reconstruction, kl, objective)
@@ -181,13 +196,15 @@ class Pack:
             tensor.copy_(tensors[name])
         self.epoch = epoch
 
-    def _epoch_noise(self) -> Tensor:
-        images = self.data.images("train")
-        noise = torch.zeros(len(self.trials), images, self.latent_dim, dtype=self.dtype)
+    def stacked(self, rows: int, draw: Callable[[Trial], Tensor]) -> Tensor:
+        """Return what is drawn for each lane, (rows, its latent_dim), as (lanes, rows, latent_dim).
+
+        Units that pad a lane are zero.
+        """
+        stack = torch.zeros(len(self.trials), rows, self.latent_dim, dtype=self.dtype)
         for lane, trial in enumerate(self.trials):
-            drawn = training_noise(images, trial.latent_dim, trial.seed, self.epoch)
-            noise[lane, :, : trial.latent_dim] = drawn
-        return noise.to(self.device)
+            stack[lane, :, : trial.latent_dim] = draw(trial)
+        return stack.to(self.device)
 
     def _buffer(self, shapes: list[ParameterShape]) -> LaneBuffer:
         return LaneBuffer.zeros(shapes, len(self.trials), self.dtype, self.device)

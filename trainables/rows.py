@@ -12,7 +12,10 @@ from search_spaces import RecordSettings
 from trainables.pack import EpochMeans, Pack
 from trainables.statistics import Array, Evaluation
 
-__all__ = ["PackRows", "RowCollector", "trial_row", "variance_law"]
+__all__ = ["ROW_TABLES", "PackRows", "RowCollector", "trial_row", "variance_law"]
+
+ROW_TABLES = ("trials", "units", "epochs", "samples", "encodings", "probes")
+"""The tables that a pack has rows of, the latter three if they are asked for."""
 
 
 @dataclass(repr=False)  # Tune formats every result for its log, wanted or not: 20 ms of frames
@@ -23,12 +26,18 @@ class PackRows:
         trials: One row per finished trial: status and measured columns, no hyperparameters.
         units: One row per trial, recorded epoch, split and unit.
         epochs: One row per trial and epoch.
+        samples: One row per trial and image, where asked for.
+        encodings: One row per trial, recorded step, image and unit, likewise.
+        probes: One row per trial and epoch of its probe, likewise.
         models: trial_id to a model in safetensors format, where asked for.
     """
 
     trials: pd.DataFrame
     units: pd.DataFrame
     epochs: pd.DataFrame
+    samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    encodings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    probes: pd.DataFrame = field(default_factory=pd.DataFrame)
     models: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -72,7 +81,7 @@ class RowCollector:
 
     def __init__(self, rows: PackRows | None = None) -> None:
         """Start empty, or from the rows of a checkpoint."""
-        self._frames: dict[str, list[pd.DataFrame]] = {"trials": [], "units": [], "epochs": []}
+        self._frames: dict[str, list[pd.DataFrame]] = {table: [] for table in ROW_TABLES}
         self._models: dict[str, bytes] = {}
         if rows is not None:
             for table, frames in self._frames.items():
@@ -103,18 +112,22 @@ class RowCollector:
             del frames[mark[table] :]
 
     def add_failure(self, row: Mapping[str, Any]) -> None:
-        """Add a trial that failed, which leaves no other rows."""
-        for table in ("units", "epochs"):
+        """Add a trial that failed, which leaves no other rows, not even of a finished training."""
+        for table, frames in self._frames.items():
             self._frames[table] = [
-                kept
-                for frame in self._frames[table]
-                if len(kept := frame[frame["trial_id"] != row["trial_id"]])
+                kept for frame in frames if len(kept := frame[frame["trial_id"] != row["trial_id"]])
             ]
+        self._models.pop(row["trial_id"], None)
         self.add_trial(row)
 
     def add_trial(self, row: Mapping[str, Any]) -> None:
         """Add a finished trial."""
         self._frames["trials"].append(pd.DataFrame([row]))
+
+    def add(self, table: str, rows: pd.DataFrame) -> None:
+        """Add rows of a table that was asked for."""
+        if len(rows):
+            self._frames[table].append(rows)
 
     def add_model(self, trial_id: str, model: bytes) -> None:
         """Add a finished trial's weights."""

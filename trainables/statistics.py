@@ -15,7 +15,7 @@ from trainables.objectives import kl_divergence
 from trainables.pack import Pack
 from trainables.streams import evaluation_noise
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "stacked_noise"]
 
 CHUNK = 128  # images evaluated at a time: the logits of a lane fit into the cache of a CPU
 
@@ -69,7 +69,7 @@ def evaluate(pack: Pack, split: str, gain_images: int = 0) -> Evaluation:
         float64 arrays on the CPU.
     """
     images = pack.data.images(split)
-    noise = _evaluation_noise(pack, split)
+    noise = stacked_noise(pack, split)
     units = torch.zeros(
         4, len(pack.trials), pack.latent_dim, dtype=torch.float64, device=pack.device
     )
@@ -127,10 +127,9 @@ def _reconstruction_gain(pack: Pack, split: str, noise: Tensor, images: int) -> 
     return gain_per_image
 
 
-def _evaluation_noise(pack: Pack, split: str) -> Tensor:
+def stacked_noise(pack: Pack, split: str) -> Tensor:
+    """Return the noise of every evaluation on a split, shape (lanes, images, latent_dim)."""
     images = pack.data.images(split)
-    noise = torch.zeros(len(pack.trials), images, pack.latent_dim, dtype=pack.dtype)
-    for lane, trial in enumerate(pack.trials):
-        drawn = evaluation_noise(images, trial.latent_dim, trial.seed, split)
-        noise[lane, :, : trial.latent_dim] = drawn
-    return noise.to(pack.device)
+    return pack.stacked(
+        images, lambda trial: evaluation_noise(images, trial.latent_dim, trial.seed, split)
+    )

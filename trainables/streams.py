@@ -12,9 +12,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Purpose = Literal["weights", "noise", "order", "evaluation"]
+Purpose = Literal["weights", "noise", "order", "evaluation", "samples", "blur"]
 
-__all__ = ["Purpose", "evaluation_noise", "minibatch_order", "stream", "training_noise"]
+__all__ = [
+    "Purpose",
+    "blur",
+    "evaluation_noise",
+    "minibatch_order",
+    "prior_samples",
+    "stream",
+    "training_noise",
+]
 
 
 def stream(purpose: Purpose, *numbers: int) -> torch.Generator:
@@ -45,3 +53,18 @@ def evaluation_noise(images: int, latent_dim: int, seed: int, split: str) -> Ten
     """
     number = {"train": 0, "test": 1}[split]
     return torch.randn(images, latent_dim, generator=stream("evaluation", seed, number))
+
+
+def prior_samples(images: int, latent_dim: int, seed: int) -> Tensor:
+    """Return the codes of generated images, z ~ N(0, I), shape (images, latent_dim), float32."""
+    return torch.randn(images, latent_dim, generator=stream("samples", seed))
+
+
+def blur(images: int, seed: int, epoch: int | None = None) -> Tensor:
+    """Return noise of standard deviation 1 for one unit of a probe, shape (images,), float32.
+
+    Row i belongs to the i-th image that the epoch visits; without an epoch, to the i-th image of
+    the split, for evaluations, which all see the same.
+    """
+    numbers = (seed,) if epoch is None else (seed, epoch)
+    return torch.randn(images, generator=stream("blur", *numbers))

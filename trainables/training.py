@@ -12,6 +12,7 @@ from trainables.checkpoints import Part
 from trainables.device_data import DeviceData
 from trainables.lane_training import LaneTraining
 from trainables.pack import Pack
+from trainables.probes import ProbeTraining
 from trainables.process import is_out_of_memory, release_memory
 from trainables.rows import PackRows, RowCollector
 
@@ -61,7 +62,7 @@ class PackTraining:
             self._waiting = list(saved.parts)
             self._collector = RowCollector(saved.rows)
             self._started_at = datetime.fromisoformat(saved.started_at)
-        self._lanes: LaneTraining | None = None
+        self._lanes: LaneTraining | ProbeTraining | None = None
         self._next_part()
 
     @property
@@ -76,9 +77,12 @@ class PackTraining:
 
     @property
     def epochs_done(self) -> float:
-        """Epochs completed, the mean over all lanes; one that has ended counts in full."""
+        """Epochs completed, the mean over all lanes; one that has ended counts in full.
+
+        Those of a probe come on top and are not counted.
+        """
         epochs = next(iter(self._members.values())).epochs
-        left = sum((epochs - part.epoch) * len(part.lanes) for part in self._parts())
+        left = sum(max(0, epochs - part.epoch) * len(part.lanes) for part in self._parts())
         return epochs - left / len(self._members)
 
     @property
@@ -108,6 +112,8 @@ class PackTraining:
             part, self._lanes = self._lanes.part(), None
             self._part_in_halves(part, problem)
         if self._lanes is None or not self._lanes.trial_ids:
+            if isinstance(self._lanes, LaneTraining) and self._lanes.probe is not None:
+                self._waiting.insert(0, self._lanes.probe)
             self._next_part()
 
     def rows(self) -> PackRows:
@@ -140,9 +146,8 @@ class PackTraining:
             self._lanes = None  # its memory is needed
             problem = None
             try:
-                self._lanes = LaneTraining(
-                    self._members, part, self._data, self.record, self._collector
-                )
+                kind = ProbeTraining if part.probe else LaneTraining
+                self._lanes = kind(self._members, part, self._data, self.record, self._collector)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -171,7 +176,8 @@ class PackTraining:
         if not part.tensors:  # nothing is laid out yet
             latent_dim = max(self._members[trial_id].latent_dim for trial_id in ids)
         tensors = {name: t[lanes].to("cpu", copy=True) for name, t in part.tensors.items()}
-        return replace(part, lanes=ids, latent_dim=latent_dim, tensors=tensors)
+        probe = part.probe[lanes]
+        return replace(part, lanes=ids, latent_dim=latent_dim, tensors=tensors, probe=probe)
 
 
 def _first_line(error: BaseException) -> str:

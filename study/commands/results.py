@@ -10,6 +10,7 @@ from search_spaces import BadInput
 from study.commands.cluster_options import cluster_options, find_study
 from study.commands.options import storage_option
 from study.loading import load_study
+from study.tables import FURTHER_TABLES
 
 __all__ = ["print_active_units", "results"]
 
@@ -28,7 +29,7 @@ __all__ = ["print_active_units", "results"]
 )
 @click.option(
     "--table",
-    type=click.Choice(["trials", "units", "epochs"]),
+    type=click.Choice(["trials", "units", "epochs", *FURTHER_TABLES]),
     default="trials",
     show_default=True,
     help="Which rows.",
@@ -57,6 +58,8 @@ def results(
     if format_ == "table":
         print_active_units(loaded.trials)
         return
+    if table == "samples" and format_ != "parquet":
+        raise BadInput(f"--format: {format_} cannot hold the bytes of images; give parquet")
     rows: pd.DataFrame = getattr(loaded, table)
     target = sys.stdout if output is None else output
     try:

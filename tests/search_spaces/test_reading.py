@@ -38,6 +38,8 @@ FORMS = [
     MINIMAL | {"study": "1e3", "description": "null"},
     MINIMAL | {"resources": {"pack_size": 4, "gpus_per_pack": 0.25, "checkpoint_seconds": 5}},
     MINIMAL | {"record": {"every": 5, "models": True, "active_kl": 1e-05}},
+    MINIMAL | {"record": {"samples": 9, "encodings": 9, "probe": "deterioration"}},
+    MINIMAL | {"record": {"trajectory": {"images": 1}, "probe": {"increment": 0.5}}},
     MINIMAL | {"training": {"epochs": 3, "learning_rate": 1e-05, "precision": "float64"}},
     with_axes(latent_dim=[2, 3], beta={"choices": [0.5, 1]}, objective=["elbo", "no_sampling"]),
     with_axes(latent_dim={"range": [2, 9]}, beta={"range": [0, 1], "count": 3}),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +19,13 @@ from study.tables import DONE, SCHEMAS
 
 Pack = dict[str, Any]
 MakePack = Callable[..., Pack]
+
+
+def encodings(trial_ids: list[str], study: str = "test") -> pd.DataFrame:
+    """A row of `encodings` for each of these trials."""
+    row = {"study": study, "epoch": 2, "step": 100, "split": "test", "image": 7, "label": None}
+    row |= {"unit": 0, "mean": 0.5, "variance": 0.25}
+    return pd.DataFrame([row | {"trial_id": trial_id} for trial_id in trial_ids])
 
 
 def content(folder: Folder) -> dict[str, bytes]:
@@ -149,11 +155,11 @@ def test_a_retried_pack_may_have_the_same_name(folder: Folder, make_pack: MakePa
     assert set(ledger.committed(folder)["status"]) == {"completed"}
 
 
-@pytest.mark.parametrize("further", [None, {"encodings": pa.table({"trial_id": ["a", "b"]})}])
+@pytest.mark.parametrize("further", [None, {"encodings": encodings(["a", "b"])}])
 def test_orphans_are_removed_and_nothing_else(
-    folder: Folder, make_pack: MakePack, further: dict[str, pa.Table] | None
+    folder: Folder, make_pack: MakePack, further: dict[str, pd.DataFrame] | None
 ) -> None:
-    ledger.create_tables(folder)
+    ledger.create_tables(folder, further or ())
     ledger.commit(folder, **make_pack("p", ["a", "b"]), further=further)
     folder.write_whole("study.yaml", b"spec")
     folder.write_whole("datasets/tiles.parquet", b"not a table of packs")
@@ -222,6 +228,26 @@ def test_a_mark_whose_other_rows_are_missing_does_not_count(
     check(folder, set())
 
 
+def test_further_tables_are_committed_and_cleaned_like_the_others(
+    folder: Folder, make_pack: MakePack
+) -> None:
+    ledger.create_tables(folder, ["encodings"])
+    assert rows(folder, "encodings").empty
+    ledger.commit(
+        folder, **make_pack("p", ["a", "x"]), further={"encodings": encodings(["x", "a"])}
+    )
+    ledger.commit(folder, **make_pack("q", ["b"]), further={"encodings": encodings([])})
+    ledger.commit(
+        folder, **make_pack("r", ["x"], attempt=2), further={"encodings": encodings(["x"], "r")}
+    )
+    assert folder.files("encodings") == ["empty.parquet", "p.parquet", "r.parquet"]
+    assert "samples" not in folder.folders()
+    ledger.clean(folder)
+    check(folder, set("abx"))
+    left = rows(folder, "encodings").sort_values("trial_id")
+    assert left[["trial_id", "study"]].values.tolist() == [["a", "test"], ["x", "r"]]
+
+
 class Crash(BaseException):
     """Stands for a kill: nothing may catch it."""
 
@@ -265,6 +291,7 @@ def test_a_commit_killed_at_any_step_happened_or_did_not(
     ledger.create_tables(folder)
     ledger.commit(folder, **make_pack("p", ["a", "b"]))
     pack = make_pack("q", ["c", "d"], failed=["e"])
+    pack["further"] = {"encodings": encodings(["c", "d"])}
 
     def commit_then_look(crashing: Folder) -> None:
         try:
@@ -275,8 +302,10 @@ def test_a_commit_killed_at_any_step_happened_or_did_not(
             if not seen >= set("cd"):
                 ledger.clean(folder)
                 check(folder, set("ab"))
+                assert folder.files("encodings") == []
 
-    assert crash_at_every_step(folder, commit_then_look) == 4
+    assert crash_at_every_step(folder, commit_then_look) == 5
+    assert rows(folder, "encodings")["trial_id"].tolist() == ["c", "d"]
     check(folder, set("abcde"))
 
 
@@ -349,7 +378,11 @@ def test_rows_that_do_not_belong_are_refused(folder: Folder, make_pack: MakePack
         ({**pack, "pack_id": "failed-a"}, "cannot name"),
         (twice, "trials: two rows for"),
         ({**pack, "trials": pack["trials"].iloc[:0]}, "trials.pack_id"),
-        ({**pack, "further": {"units2": pa.table({"trial_id": ["a"]})}}, "units2: not a table"),
+        ({**pack, "further": {"units2": encodings(["a"])}}, "units2: not a table"),
+        ({**pack, "further": {"trials": encodings(["a"])}}, "trials: not a table"),
+        ({**pack, "further": {"encodings": encodings(["b"])}}, "encodings.trial_id: 'b'"),
+        ({**pack, "further": {"samples": encodings(["a"])}}, "samples.epoch: no such column"),
+        ({**pack, "further": {"encodings": encodings(["a", "a"])}}, "encodings: two rows for"),
         ({**pack, "units": pack["units"].drop(columns="trial_id")}, "units.trial_id: the column"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -14,8 +14,9 @@ from study.loading import Study, list_studies, load_study
 from study.plan_table import write_plan
 from study.planned_trial import PlannedTrial
 from study.storage import Folder, StorageError
-from study.tables import EPOCHS, TRIALS, UNITS
+from study.tables import EPOCHS, FURTHER_TABLES, SCHEMAS, TRIALS, UNITS
 from tests.analysis.simulated_study import write_simulated_study
+from tests.study.test_ledger import encodings
 
 MakePack = Callable[..., dict[str, Any]]
 
@@ -343,3 +344,23 @@ def test_studies_are_listed(folder: Folder, make_pack: MakePack) -> None:
         age = pd.Timestamp.now("UTC") - studies["created"]
         assert age.between(pd.Timedelta(-1, "s"), pd.Timedelta(60, "s")).all()
         assert (studies["updated"] >= studies["created"]).all()
+
+
+def test_further_tables_of_committed_trials(folder: Folder, make_pack: MakePack) -> None:
+    """Sorted, from the packs that have any, and none of a pack that was not committed."""
+    start(folder)
+    empty = load_study(folder)
+    for name in FURTHER_TABLES:
+        assert list(getattr(empty, name).columns) == SCHEMAS[name].names
+    ledger.commit(
+        folder, **make_pack("p", ["b", "a"]), further={"encodings": encodings(["b", "a"])}
+    )
+    ledger.commit(folder, **make_pack("q", ["c"]))
+    ledger.commit(folder, **make_pack("r", ["d"]), further={"encodings": encodings(["d"])})
+    folder.delete("trials/r.parquet")
+    study = load_study(folder)
+    assert study.encodings["trial_id"].tolist() == ["a", "b"]
+    assert study.encodings_of(["b", "c"])["trial_id"].tolist() == ["b"]
+    assert study.samples.empty
+    assert study.samples_of(["a"]).empty
+    assert study.encodings["mean"].dtype == np.float32

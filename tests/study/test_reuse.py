@@ -13,6 +13,7 @@ from study.plan_table import write_plan
 from study.reuse import reuse_finished
 from study.storage import Folder, StorageError
 from tests.study.plans import planned_trials
+from tests.study.test_ledger import encodings
 
 MakePack = Callable[..., dict[str, Any]]
 
@@ -152,3 +153,28 @@ def test_parts_of_a_study_without_a_plan_are_not_known(ours: Folder, make_pack: 
     write_parts(other, make_pack, dict.fromkeys(IDS, "ours"))
     other.delete("plan/trials.parquet")
     assert reuse_finished(ours, WAITING, gpu=False) == {}
+
+
+def test_what_was_asked_for_besides_is_taken_along(ours: Folder, make_pack: MakePack) -> None:
+    """Encodings of the pack that has any; images of neither, which had no rows."""
+    other = ours.parent.child("other")
+    content = {
+        "study": "other",
+        "dataset": "tiles",
+        "axes": {"architecture": "linear", "latent_dim": 2},
+        "record": {"encodings": 1, "samples": 1},
+    }
+    spec = load_spec(content)
+    freeze(other, spec, {"numerics_version": 1})
+    record = spec.all_parts[""].record
+    ledger.create_tables(other, record.further_tables)
+    for pack_id, members, with_codes in [("p", IDS[:2], IDS[:2]), ("q", [IDS[2]], [])]:
+        pack = make_pack(pack_id, members)
+        pack["trials"] = pack["trials"].assign(device="cpu")
+        ledger.commit(other, **pack, further={"encodings": encodings(with_codes)})
+    wanted = {i: replace(WAITING[i], record=record) for i in IDS[1:]}
+    assert reuse_finished(ours, wanted, gpu=False) == {"other": 2}
+    codes = pd.read_parquet(ours.full("encodings"), filesystem=ours.filesystem)
+    assert codes[["trial_id", "study"]].to_numpy().tolist() == [[IDS[1], "test"]]
+    assert set(ledger.committed(ours)["trial_id"]) == {IDS[1], IDS[2]}
+    assert ours.files("samples") == []

@@ -191,6 +191,8 @@ _VALUES: dict[pa.DataType, st.SearchStrategy[object]] = {
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
     pa.float64(): st.floats(allow_nan=False),
     pa.bool_(): st.booleans(),
+    pa.float32(): st.floats(allow_nan=False, width=32),
+    pa.binary(): st.binary(),
 }
 
 
@@ -212,7 +214,7 @@ def frames(draw: st.DrawFn, name: str) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-@pytest.mark.parametrize("name", ["units", "epochs", "plan", "datasets"])
+@pytest.mark.parametrize("name", sorted(set(SCHEMAS) - {"trials"}))
 @given(data=st.data())
 def test_round_trip(name: str, data: st.DataObject) -> None:
     frame = data.draw(frames(name))

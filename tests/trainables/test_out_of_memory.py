@@ -53,8 +53,8 @@ class Memory:
         original_epoch, original_init = Pack.train_epoch, Pack.__init__
         original_evaluate = lane_training.evaluate
 
-        def train_epoch(pack: Pack) -> EpochMeans:
-            means = original_epoch(pack)
+        def train_epoch(pack: Pack, *arguments: Any) -> EpochMeans:
+            means = original_epoch(pack, *arguments)
             if place == "training":
                 pack.parameters.flat += 1  # in the middle of an epoch
                 check(pack)

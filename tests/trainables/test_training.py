@@ -97,8 +97,8 @@ def doom(monkeypatch: pytest.MonkeyPatch) -> Doom:
     def arrange(epoch: int, sign: str, everyone: bool = False) -> None:
         original = Pack.train_epoch
 
-        def poisoned(pack: Pack) -> EpochMeans:
-            means = original(pack)
+        def poisoned(pack: Pack, *arguments: Any) -> EpochMeans:
+            means = original(pack, *arguments)
             for lane, trial in enumerate(pack.trials):
                 if pack.epoch == epoch and (everyone or trial.seed == DOOMED):
                     pack.parameters.flat[lane] = float("nan")

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainables.architectures import DenseNetwork, LaneBuffer, Network
 from trainables.engines.autograd import AutogradEngine, LaneByLaneEngine
 from trainables.engines.dense import DenseEngine
-from trainables.objectives import LaneObjectives
+from trainables.objectives import Disturbance, LaneObjectives
 
 __all__ = ["Engine", "build_engine"]
 
@@ -20,12 +20,13 @@ __all__ = ["Engine", "build_engine"]
 class Engine(Protocol):
     """What training and statistics need to have computed."""
 
-    def step(self, images: Tensor, noise: Tensor) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses, and the gradients of each lane's mean objective over the minibatch.
 
         Args:
             images: Shape (batch, values), shared by the lanes.
             noise: ε, shape (lanes, batch, latent_dim).
+            disturbance: What happens to the codes before they are decoded, if anything.
 
         Returns:
             Reconstruction loss, KL and objective, summed over the batch, shape (3, lanes).

@@ -8,6 +8,7 @@ from torch import Tensor
 from trainables.architectures import LaneBuffer, Network
 from trainables.objectives import (
     LEARNED_VARIANCE,
+    Disturbance,
     LaneObjectives,
     kl_divergence,
     reconstruction_loss,
@@ -37,11 +38,13 @@ class AutogradEngine:
         self._gradients = gradients.views
         self._state = state.views
 
-    def step(self, images: Tensor, noise: Tensor) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses and gradients."""
         objectives = self._objectives
         mean, log_variance = self._network.encode(self._leaves, images, self._state, training=True)
         codes = objectives.codes(mean, log_variance, noise)
+        if disturbance is not None:
+            codes = disturbance.apply(codes)
         output = self._network.decode(self._leaves, codes, self._state, training=True)
         reconstruction = self._reconstruction(output, images)
         objective = reconstruction + objectives.beta * objectives.penalty(mean, log_variance)
@@ -78,10 +81,14 @@ class LaneByLaneEngine:
         """Take an engine of one lane for each lane."""
         self._engines = list(engines)
 
-    def step(self, images: Tensor, noise: Tensor) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses and gradients."""
-        lanes = zip(self._engines, torch.split(noise, 1), strict=True)
-        return torch.cat([engine.step(images, own) for engine, own in lanes], dim=1)
+        losses = []
+        for lane, engine in enumerate(self._engines):
+            own = slice(lane, lane + 1)
+            disturbed = None if disturbance is None else disturbance.lanes(own)
+            losses.append(engine.step(images, noise[own], disturbed))
+        return torch.cat(losses, dim=1)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return posterior mean and log-variance."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainables.architectures import DenseNetwork, LaneBuffer, LinearNetwork
-from trainables.objectives import LEARNED_VARIANCE, LOG_2PI, LaneObjectives
+from trainables.objectives import LEARNED_VARIANCE, LOG_2PI, Disturbance, LaneObjectives
 
 __all__ = ["DenseEngine"]
 
@@ -56,7 +56,7 @@ class DenseEngine:
         self._blocks = [slice(start, start + size) for start in range(0, lanes, size)]
         self._workspaces: dict[int, _Workspace] = {}
 
-    def step(self, images: Tensor, noise: Tensor) -> Tensor:
+    def step(self, images: Tensor, noise: Tensor, disturbance: Disturbance | None = None) -> Tensor:
         """Compute losses and gradients."""
         batch = len(images)
         objectives = self._objectives
@@ -66,7 +66,12 @@ class DenseEngine:
         variance = deviation**2
         spread = objectives.sampling * deviation * noise.transpose(1, 2)  # σ·ε
         torch.add(mean, spread, out=space.codes)
+        if disturbance is not None:
+            kept = disturbance.kept.transpose(1, 2)
+            space.codes.mul_(kept).add_(disturbance.added.transpose(1, 2))
         reconstruction = self._decode_and_back(space)
+        if disturbance is not None:
+            space.code_gradient.mul_(kept)
 
         weight = objectives.beta.unsqueeze(2) / batch  # (lanes, 1, 1)
         excess = objectives.variance_part * (variance - 1)

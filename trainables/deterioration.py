@@ -1,0 +1,90 @@
+"""The course of a deterioration: from epoch to epoch, what one lane's probe does next.
+
+Phases follow each other; those of no epochs are left out.
+
+    settling        training goes on, with the inactive units held at zero
+    deterioration   before each epoch the noise grows, until gain < β·KL (or it cannot grow)
+    collapse        the noise stays, until mean σ² says that the unit is given up
+    recovery        the noise is gone
+"""
+
+from dataclasses import dataclass, replace
+
+from search_spaces import DeteriorationProbe
+
+__all__ = ["ProbedLane", "UnitState", "go_on", "next_epoch"]
+
+_FIRST = "settling"
+_AFTER = {"settling": "deterioration", "deterioration": "collapse", "collapse": "recovery"}
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """How the unit does after an epoch.
+
+    Attributes:
+        reconstruction_gain: Nats per image.
+        cost: β times its KL, nats per image.
+        posterior_variance: Mean over the images of σ².
+    """
+
+    reconstruction_gain: float
+    cost: float
+    posterior_variance: float
+
+
+@dataclass(frozen=True)
+class ProbedLane:
+    """One lane's probe between two epochs; all values are those of JSON.
+
+    Attributes:
+        unit: The unit that is blurred.
+        active: All units that are not held at zero.
+        phase: Of the epoch behind it, or of the one ahead once `go_on` has decided.
+        epoch: Epochs of the probe behind it.
+        epochs_in_phase: Likewise, of the phase.
+        noise: Standard deviation of the noise.
+    """
+
+    unit: int
+    active: list[int]
+    phase: str = _FIRST
+    epoch: int = 0
+    epochs_in_phase: int = 0
+    noise: float = 0.0
+
+
+def next_epoch(lane: ProbedLane, settings: DeteriorationProbe) -> ProbedLane:
+    """Return the lane as it goes through the next epoch, with that epoch's noise."""
+    done = lane.epochs_in_phase + 1
+    noise = done * settings.increment if lane.phase == "deterioration" else lane.noise
+    return replace(lane, epoch=lane.epoch + 1, epochs_in_phase=done, noise=noise)
+
+
+def go_on(lane: ProbedLane, unit: UnitState, settings: DeteriorationProbe) -> ProbedLane | None:
+    """Return the lane in the phase of its next epoch; None where the probe is over."""
+    while _is_over(lane, unit, settings):
+        if lane.phase == "recovery":
+            return None
+        phase = _AFTER[lane.phase]
+        noise = 0.0 if phase == "recovery" else lane.noise
+        lane = replace(lane, phase=phase, epochs_in_phase=0, noise=noise)
+    return lane
+
+
+def _is_over(lane: ProbedLane, unit: UnitState, settings: DeteriorationProbe) -> bool:
+    done = lane.epochs_in_phase
+    pays = unit.reconstruction_gain >= unit.cost
+    match lane.phase:
+        case "settling":
+            return done >= settings.settling_epochs
+        case "deterioration":
+            most = settings.most * (1 + 1e-9)  # 3 · 0.1 is more than 0.3
+            # The unit that never paid for itself gets its first noise all the same.
+            return (done > 0 and not pays) or (done + 1) * settings.increment > most
+        case "collapse":
+            never_failed = done == 0 and pays
+            gone = unit.posterior_variance > settings.collapsed_variance
+            return never_failed or gone or done >= settings.collapse_epochs
+        case _:
+            return done >= settings.recovery_epochs
