@@ -28,7 +28,7 @@ from trainables.pack import Pack
 from trainables.rows import PackRows
 from trainables.training import PackTraining
 
-TILES = TilesDataset(train_images=500, test_images=150)
+TILES = TilesDataset(train_images=500, test_images=280)
 EVERYTHING = RecordSettings(
     models=True,
     samples=140,  # more than a chunk
@@ -114,6 +114,17 @@ def test_samples_and_encodings_are_those_of_the_saved_model(
         for column, values in (("mean", mean), ("variance", variance)):
             ours = final[column].to_numpy().reshape(140, d)
             np.testing.assert_allclose(ours, values[:140], rtol=1e-6, atol=1e-7)
+
+
+def test_codes_of_several_chunks_in_single_precision(tiles: ImageData, tmp_path: Any) -> None:
+    """Where nothing is converted, and the engine writes each chunk over the last."""
+    trials = tiles_trials(Architecture.dense((16,)), precision="float32")[:1]
+    rows = train(trials, on_cpu(tiles), RecordSettings(encodings=999, models=True))
+    (model,) = models(rows, tmp_path).values()
+    mean, variance = model.encode(tiles.test)
+    for column, values in (("mean", mean), ("variance", variance)):
+        ours = rows.encodings[column].to_numpy().reshape(280, 3)
+        np.testing.assert_allclose(ours, values, rtol=1e-4, atol=1e-5)
 
 
 def test_a_trajectory_is_that_of_a_plain_training(tiles: ImageData) -> None:
