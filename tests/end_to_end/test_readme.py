@@ -19,14 +19,23 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "active_units.png").stat().st_size > 1000
 
 
-def test_yaml_block_is_a_spec(tmp_path: Path) -> None:
-    from search_spaces import load_spec, plan_trials
+def test_yaml_blocks_are_specs(tmp_path: Path) -> None:
+    from search_spaces import load_spec, plan_parts, plan_trials
 
-    (block,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    one, parts = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
     file = tmp_path / "spec.yaml"
-    file.write_text(block)
+    file.write_text(one)
     spec = load_spec(file)
     assert len(plan_trials(spec)) == 6 * 6 * 5 * 2 * 3  # architectures, dims, betas, inits, seeds
+    file.write_text(parts)
+    for arguments, dense, conv in ((), 40, 15), (("scale=small",), 3, 1):
+        planned = plan_parts(load_spec(file, arguments))
+        assert {name: len(trials) for name, trials in planned.items()} == {
+            "dense": 2,
+            "conv-tiles": 1,
+        }
+        assert {trial.epochs for trial in planned["dense"]} == {dense}
+        assert {trial.epochs for trial in planned["conv-tiles"]} == {conv}
 
 
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL))
