@@ -8,6 +8,7 @@ from analysis.intrinsic_dimension import VERDICTS, describe_estimate
 from analysis.report.content import Statement
 from analysis.report.grouping import grouping_statements
 from analysis.report.law_section import law_statements
+from analysis.report.paper_section import paper_statements
 from analysis.study_tables import StudyTables
 
 __all__ = ["answer", "estimate_statement", "progress_statement", "trials_query"]
@@ -20,10 +21,11 @@ ESTIMATES = (
 
 
 def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
-    """Say what came out: progress, a line per group (eight at most), the law in a line or two.
+    """Say what came out: progress, a line per group (eight at most), the paper's nets, the law.
 
     That most trials should train longer is said here as well, since every number hangs on it.
-    Of more than eight groups, those without a number are counted and not listed, unless all are.
+    Of more than eight groups, those without a number are counted and not listed, unless all are;
+    nor are those with one latent_dim, which say nothing of a dimension.
 
     Args:
         tables: The study's tables.
@@ -37,6 +39,7 @@ def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
     statements += [estimate_statement(row) for _, row in shown.iterrows()]
     if len(estimates) > len(shown):
         statements.append(_further_statement(estimates, shown))
+    statements += paper_statements(tables)
     law, *details = law_statements(tables)
     return [*statements, law, *(statement for statement in details if statement.warns)]
 
@@ -46,13 +49,21 @@ def _most_telling(estimates: pd.DataFrame) -> pd.DataFrame:
     if len(estimates) <= MOST_GROUPS:
         return estimates
     rank = estimates["verdict"].map({verdict: place for place, verdict in enumerate(VERDICTS)})
-    some = estimates[rank < len(VERDICTS) - 1]
+    swept = estimates["latent_dims"] > 1
+    some = estimates[swept & (rank < len(VERDICTS) - 1)]
     best = rank[some.index].sort_values(kind="stable").index[:MOST_GROUPS]
-    return estimates.loc[best].sort_index() if len(some) else estimates.head(MOST_GROUPS)
+    return estimates.loc[best].sort_index() if len(some) else estimates[swept].head(MOST_GROUPS)
 
 
 def _further_statement(estimates: pd.DataFrame, shown: pd.DataFrame) -> Statement:
     """Say how many groups are not named, and how many of all have too few trials to say a thing."""
+    if shown.empty:
+        return Statement(
+            "None of the {:,} groups has more than one latent_dim, so nothing can be said of an "
+            "intrinsic dimension; their counts are in the table below.",
+            (len(estimates),),
+            f"{ESTIMATES}\nlen(estimates)",
+        )
     few = int((estimates["verdict"] == "too few trials").sum())
     return Statement(
         "{:,} further groups are in the table below; {:,} of all {:,} have too few trials.",

@@ -17,7 +17,7 @@ from analysis.paper_table import beside_paper_table, trial_for_paper_table
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.study_tables import StudyTables
 
-__all__ = ["paper_section"]
+__all__ = ["paper_section", "paper_statements"]
 
 MOST_SETTINGS = 20
 _COUNTS = "from analysis import paper_counts\ncounts = paper_counts(trials)\n"
@@ -25,21 +25,27 @@ _FORMATS = {name: "{:.5f}" for name in ("mean_variance", "posterior_variance", "
 _FORMATS |= {f"paper_{name}": form for name, form in _FORMATS.items()}
 
 
+def paper_statements(tables: StudyTables) -> list[Statement]:
+    """Say for which settings the paper's counts come out; empty without any of its nets."""
+    counts = paper_counts(tables.trials)
+    statements = [
+        _count_statement(counts[counts["where"] == net.where], net)
+        for net in PAPER_NETS
+        if (counts["where"] == net.where).any()
+    ]
+    closest = closest_settings(counts)
+    if len(statements) > 1 and len(closest):
+        statements.append(_closest_statement(counts, closest))
+    return statements + _conv_statements(conv_against_dense(counts))
+
+
 def paper_section(tables: StudyTables) -> Section | None:
     """Compose the section; None where the study has none of the paper's nets."""
     counts = paper_counts(tables.trials)
     if counts.empty:
         return None
-    blocks: list[Block] = [
-        _count_statement(counts[counts["where"] == net.where], net)
-        for net in PAPER_NETS
-        if (counts["where"] == net.where).any()
-    ]
-    nets = counts["where"].nunique()
-    closest = closest_settings(counts)
-    if nets > 1 and len(closest):
-        blocks.append(_closest_statement(counts, closest))
-    blocks += _conv_statements(conv_against_dense(counts))
+    blocks: list[Block] = [*paper_statements(tables)]
+    nets, closest = counts["where"].nunique(), closest_settings(counts)
     blocks.append(
         Figure(
             "paper-counts",

@@ -1,5 +1,7 @@
 """The page beside the paper, of a simulated study whose trials are made the paper's nets."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,16 @@ def test_one_net_alone(tables: StudyTables) -> None:
 def test_other_studies_have_no_such_page(tables: StudyTables) -> None:
     assert paper_section(only(tables, tables.trials.assign(latent_dim=8))) is None
     assert paper_section(only(tables, tables.trials.head(0))) is None
+
+
+def test_the_answer_leads_with_it_where_nothing_was_swept(tables: StudyTables) -> None:
+    """One latent_dim says nothing of a dimension, however many groups there are."""
+    learning_rates = 0.001 * (1 + tables.trials.index.to_series() % 5)
+    many = only(tables, tables.trials.assign(learning_rate=learning_rates))
+    report = compose_report(many)
+    texts = [statement.text for statement in report.answer]
+    assert not [text for text in texts if "at least" in text or "too few trials" in text]
+    (none,) = [text for text in texts if "has more than one latent_dim" in text]
+    assert re.match(r"None of the \d\d+ groups ", none)
+    assert [text for text in texts if text.startswith("Closest to all of these counts")]
+    assert_recomputed(report, many)

@@ -41,7 +41,7 @@ def test_it_says_what_the_groups_are(report: Report, tables: StudyTables) -> Non
     trials = completed(tables)
     values, number = trials["beta"].nunique(), len(trials)
     assert 120 < values <= 130 < number
-    _, beta, rate, *groups, law = [statement.text for statement in report.answer]
+    _, beta, rate, *groups, paper, law = [statement.text for statement in report.answer]
     assert beta == (
         f"beta has {values} different values in {number} completed trials, as in a random search: "
         "groups take it in ranges, lower ends included."
@@ -54,6 +54,7 @@ def test_it_says_what_the_groups_are(report: Report, tables: StudyTables) -> Non
         for architecture in ("conv-16-32", "dense-256-32-24")
         for low, high in RANGES
     ]
+    assert paper.startswith("dense-256-32-24 on mnist (table I): the paper has 8 of 16 units")
     assert law.startswith("The variance law")
 
 
