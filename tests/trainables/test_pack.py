@@ -177,9 +177,9 @@ def train_watched(trials: list[Trial], data: ImageData) -> tuple[Pack, Any, Any,
     seen: list[torch.Tensor] = []
     step = pack.engine.step
 
-    def watched(images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def watched(images: torch.Tensor, noise: torch.Tensor, *disturbance: Any) -> torch.Tensor:
         seen.append(noise.clone())
-        return step(images, noise)
+        return step(images, noise, *disturbance)
 
     pack.engine.step = watched  # type: ignore[method-assign]
     curve = np.array([pack.train_epoch().objective.numpy() for _ in range(trials[0].epochs)])
