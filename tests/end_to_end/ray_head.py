@@ -85,6 +85,7 @@ def ray_head(folder: Path, cpus: int = 2, **more: str) -> Iterator[RayHead]:
     variables = environment(
         HOME=str(home),
         RAY_AUTH_MODE="token",
+        RAY_JOB_STOP_WAIT_TIME_S="60",  # as in the cluster files: time to write checkpoints
         PATH=f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         **more,
     )
