@@ -107,7 +107,8 @@ def test_a_study_from_the_spec_to_the_results(head: RayHead, shared: Path, tmp_p
 
 @pytest.mark.slow
 def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Path) -> None:
-    spec = write_spec(tmp_path, LONG)
+    # As many packs as run at a time: when it is stopped, no worker is between two packs.
+    spec = write_spec(tmp_path, LONG | {"resources": {"pack_size": 4}})
     storage = ("--storage", shared / "studies")
     start = time.monotonic()
     ran = on(head, tmp_path, "submit", spec, "--detach", *storage)
