@@ -142,7 +142,7 @@ def logs(
 @click.argument("study")
 @cluster_options
 def stop(study: str, address: str | None, cluster: Path | None) -> None:
-    """Stop the job of STUDY; its packs leave checkpoints, so nothing is lost.
+    """Stop the job of STUDY; its packs leave checkpoints to go on from.
 
     \b
     vae-study stop quickstart
