@@ -107,8 +107,8 @@ def test_a_study_from_the_spec_to_the_results(head: RayHead, shared: Path, tmp_p
 
 @pytest.mark.slow
 def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Path) -> None:
-    # As many packs as run at a time, so that no worker is between two when it is stopped. Tune gives
-    # a worker 5 s to leave a checkpoint, which on a busy machine may be too short for an epoch.
+    # As many packs as run at a time, so that no worker is between two when it is stopped. Tune
+    # gives a worker 5 s to leave a checkpoint, which may be too short on a busy machine.
     spec = write_spec(tmp_path, LONG | {"resources": {"pack_size": 4, "checkpoint_seconds": 1}})
     storage = ("--storage", shared / "studies")
     start = time.monotonic()
