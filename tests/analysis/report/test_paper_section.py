@@ -7,7 +7,7 @@ import pytest
 
 from analysis.paper import PAPER_NETS
 from analysis.report.compose import compose_report
-from analysis.report.content import Figure, Section, TableBlock
+from analysis.report.content import Figure, Section, Statement, TableBlock
 from analysis.report.html import to_html
 from analysis.report.paper_section import paper_section
 from analysis.study_tables import StudyTables
@@ -40,7 +40,7 @@ def section_of(tables: StudyTables) -> Section:
 
 
 def words(section: Section) -> list[str]:
-    return [block.text for block in section.blocks if block.kind == "statement"]  # type: ignore[union-attr]
+    return [block.text for block in section.blocks if isinstance(block, Statement)]
 
 
 def test_every_number_can_be_recomputed(tables: StudyTables) -> None:
