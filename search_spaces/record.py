@@ -95,9 +95,12 @@ class RecordSettings(SpecModel):
         models: Keep the final weights of every trial.
         samples: Generate so many images from N(0, I) at the end, for the table `samples`.
         reconstructions: Reconstruct the first so many test images at the end, for the same table.
+        grid: Decode a grid of so many steps along each of the three units with the greatest Var μ
+            (of all, if fewer), all others at zero, at the end, for the same table.
         encodings: Encode the first so many test images at the end, for the table `encodings`.
         trajectory: Encode a few training images along the first epochs, for the same table.
         probe: An experiment on each trial after its training, for the table `probes`.
+        layers: The parameters of the net layer by layer, for the table `layers`.
     """
 
     every: CountOrZero = 0
@@ -107,16 +110,19 @@ class RecordSettings(SpecModel):
     models: Flag = False
     samples: CountOrZero = 0
     reconstructions: CountOrZero = 0
+    grid: CountOrZero = 0
     encodings: CountOrZero = 0
     trajectory: TrajectorySettings | None = None
     probe: Probe | None = None
+    layers: Flag = False
 
     @property
     def further_tables(self) -> tuple[str, ...]:
         """Tables that get rows only because they are asked for here."""
         asked = {
-            "samples": self.samples or self.reconstructions,
+            "samples": self.samples or self.reconstructions or self.grid,
             "encodings": self.encodings or self.trajectory,
             "probes": self.probe,
+            "layers": self.layers,
         }
         return tuple(table for table, wanted in asked.items() if wanted)

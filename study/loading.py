@@ -106,6 +106,11 @@ class Study:
         return self._pack_rows("probes", self._members)
 
     @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row per committed trial and layer of its net, likewise."""
+        return self._pack_rows("layers", self._members)
+
+    @cached_property
     def final_units(self) -> pd.DataFrame:
         """The units of each trial as they were when it ended, on the training images.
 

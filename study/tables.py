@@ -32,7 +32,7 @@ __all__ = [
 DONE: Final = ("completed", "pruned", "diverged")
 """Statuses of trials that are not run again."""
 
-FURTHER_TABLES: Final = ("samples", "encodings", "probes")
+FURTHER_TABLES: Final = ("samples", "encodings", "probes", "layers")
 """Tables of packs that are there only where a spec asks for them."""
 
 STATUSES: Final = (*DONE, "failed")
@@ -310,11 +310,13 @@ SAMPLES: Final = pa.schema(
         _column(
             "kind",
             _TEXT,
-            "generated (decoded from z ~ N(0, I)) or reconstruction (of a test image, decoded from "
-            "its posterior mean); both at the end of training",
+            "generated (decoded from z ~ N(0, I)), grid (from quantiles of N(0, 1) along up to "
+            "three units of greatest Var_x[mu(x)], the others at 0) or reconstruction (of a test "
+            "image, decoded from its posterior mean); all at the end of training",
         ),
-        _column("image", _COUNT, "number of the draw, or of the test image, from 0"),
+        _column("image", _COUNT, "number of the draw, grid point or test image, from 0"),
         _optional("label", _COUNT, "label of the test image; null where there is none"),
+        _column("code", pa.list_(_SINGLE), "z that was decoded, in single precision, by unit"),
         _column("shape", _TEXT, "of the image: 1x28x28 (channels, height, width), or 784 (values)"),
         _column("low", _NUMBER, "value of byte 0 in this row: 0 for pixels"),
         _column("high", _NUMBER, "value of byte 255 in this row: 1 for pixels; linear in between"),
@@ -400,6 +402,26 @@ PROBES: Final = pa.schema(
     ]
 )
 
+LAYERS: Final = pa.schema(
+    [
+        _STUDY,
+        _TRIAL_ID,
+        _column("position", _COUNT, "place in the net, from 0"),
+        _column("layer", _TEXT, "as in a saved model: encoder.0, encoder.0.norm, encoder.mean, …"),
+        _column(
+            "weight",
+            _TEXT,
+            "shape of its weight as torch.nn has it, as 32x16x3x3; of the layer's scale for norm",
+        ),
+        _column("parameters", _COUNT, "trained parameters of the layer"),
+        _column(
+            "running_statistics",
+            _COUNT,
+            "numbers that batch normalisation keeps besides, which the paper's figure 7 counts",
+        ),
+    ]
+)
+
 SCHEMAS: Final = {
     "trials": TRIALS,
     "units": UNITS,
@@ -407,6 +429,7 @@ SCHEMAS: Final = {
     "samples": SAMPLES,
     "encodings": ENCODINGS,
     "probes": PROBES,
+    "layers": LAYERS,
     "plan": PLAN,
     "datasets": DATASETS,
 }
@@ -418,6 +441,7 @@ KEYS: Final = {
     "samples": ["trial_id", "kind", "image"],
     "encodings": ["trial_id", "step", "split", "image", "unit"],
     "probes": ["trial_id", "probe", "epoch"],
+    "layers": ["trial_id", "position"],
     "plan": ["position"],
     "datasets": ["dataset_fingerprint", "quantity", "method", "variant", "component"],
 }
@@ -494,6 +518,8 @@ def _may_become(found: pa.DataType, field: pa.Field) -> bool:
     types = pa.types
     if types.is_null(found):
         return True
+    if types.is_list(field.type):
+        return types.is_list(found) and _may_become(found.value_type, field.type.value_field)
     if types.is_string(field.type):
         return bool(types.is_string(found) or types.is_large_string(found))
     if types.is_floating(field.type):

@@ -14,6 +14,7 @@ from search_spaces import RecordSettings, Trial
 from trainables.checkpoints import Part
 from trainables.device_data import DeviceData
 from trainables.encodings import Trajectory, final_encodings
+from trainables.layers import layer_rows
 from trainables.models import model_bytes
 from trainables.pack import EpochMeans, Pack
 from trainables.probes import probe_part
@@ -224,11 +225,13 @@ class LaneTraining:
             if self.record.models:
                 self._collector.add_model(trial_id, model_bytes(pack, lane))
         record, train = self.record, evaluations["train"]
-        if record.samples or record.reconstructions:
-            active = train.mean_variance > record.active_variance
-            self._collector.add("samples", sample_rows(pack, trial_ids, active, record))
+        if "samples" in record.further_tables:
+            rows = sample_rows(pack, trial_ids, train.mean_variance, record)
+            self._collector.add("samples", rows)
         if record.encodings:
             self._collector.add("encodings", final_encodings(pack, trial_ids, record))
+        if record.layers:
+            self._collector.add("layers", layer_rows(pack, trial_ids))
         return train
 
 

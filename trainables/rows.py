@@ -14,8 +14,8 @@ from trainables.statistics import Array, Evaluation
 
 __all__ = ["ROW_TABLES", "PackRows", "RowCollector", "trial_row", "variance_law"]
 
-ROW_TABLES = ("trials", "units", "epochs", "samples", "encodings", "probes")
-"""The tables that a pack has rows of, the latter three if they are asked for."""
+ROW_TABLES = ("trials", "units", "epochs", "samples", "encodings", "probes", "layers")
+"""The tables that a pack has rows of, the latter four if they are asked for."""
 
 
 @dataclass(repr=False)  # Tune formats every result for its log, wanted or not: 20 ms of frames
@@ -29,6 +29,7 @@ class PackRows:
         samples: One row per trial and image, where asked for.
         encodings: One row per trial, recorded step, image and unit, likewise.
         probes: One row per trial and epoch of its probe, likewise.
+        layers: One row per trial and layer, likewise.
         models: trial_id to a model in safetensors format, where asked for.
     """
 
@@ -38,6 +39,7 @@ class PackRows:
     samples: pd.DataFrame = field(default_factory=pd.DataFrame)
     encodings: pd.DataFrame = field(default_factory=pd.DataFrame)
     probes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    layers: pd.DataFrame = field(default_factory=pd.DataFrame)
     models: dict[str, bytes] = field(default_factory=dict)
 
 

@@ -193,6 +193,7 @@ _VALUES: dict[pa.DataType, st.SearchStrategy[object]] = {
     pa.bool_(): st.booleans(),
     pa.float32(): st.floats(allow_nan=False, width=32),
     pa.binary(): st.binary(),
+    pa.list_(pa.float32()): st.lists(st.floats(allow_nan=False, width=32)),
 }
 
 
@@ -221,7 +222,10 @@ def test_round_trip(name: str, data: st.DataObject) -> None:
     table = to_table(name, frame)
     assert table.schema.equals(SCHEMAS[name], check_metadata=True)
     for column in table.schema.names:
-        expected = [None if pd.isna(value) else value for value in frame[column]]
+        expected = [
+            None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+            for value in frame[column]
+        ]
         assert table[column].to_pylist() == expected
 
 

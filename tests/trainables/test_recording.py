@@ -1,10 +1,12 @@
 """Samples, encodings and trajectories against saved models, and without any effect on training."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from numpy.typing import NDArray
 
@@ -33,7 +35,9 @@ EVERYTHING = RecordSettings(
     models=True,
     samples=140,  # more than a chunk
     reconstructions=30,
+    grid=6,  # 216 codes in lanes of three units or more, 6 in those of one
     encodings=140,
+    layers=True,
     trajectory={"images": 3, "every_steps": 4, "epochs": 2},
 )
 
@@ -85,9 +89,17 @@ def test_samples_and_encodings_are_those_of_the_saved_model(
         own = rows.samples[rows.samples["trial_id"] == trial_id].sort_values("image")
         drawn = torch.randn(140, d, generator=oracle.generator("samples", trial.seed))
         mean, variance = model.encode(tiles.test)
-        for kind, codes in (("generated", drawn.double()), ("reconstruction", mean[:30])):
+        varied = np.sort(np.argsort(-units.loc[[trial_id]]["mean_variance"].to_numpy())[:3])
+        grid = torch.zeros(6 ** len(varied), d, dtype=torch.float64)
+        grid[:, varied.tolist()] = torch.from_numpy(
+            scipy.stats.norm.ppf([*itertools.product(np.arange(1, 12, 2) / 12, repeat=len(varied))])
+        )
+        kinds = {"generated": drawn.double(), "grid": grid, "reconstruction": mean[:30]}
+        assert set(own["kind"]) == set(kinds)
+        for kind, codes in kinds.items():
             frame = own[own["kind"] == kind]
             assert frame["image"].tolist() == list(range(len(codes)))
+            np.testing.assert_allclose(np.stack(frame["code"]), codes, atol=1e-6)
             expected = model.decode(codes).flatten(1).numpy()
             without = model.decode(codes * torch.from_numpy(active)).flatten(1).numpy()
             for column, values in (("pixels", expected), ("without_inactive", without)):
@@ -95,7 +107,7 @@ def test_samples_and_encodings_are_those_of_the_saved_model(
                 assert np.abs(rounded - values.clip(0, 1)).max() <= 0.5 / 255 + 1e-9
             difference = np.abs(expected - without).max(1)
             np.testing.assert_allclose(frame["largest_difference"], difference, atol=1e-9)
-            assert (difference > 0).any() == (not active.all())
+            assert (difference > 0).any() == bool(codes[:, ~active].any())
         reconstructed = own[own["kind"] == "reconstruction"]
         np.testing.assert_array_equal(
             [np.frombuffer(row, np.uint8) for row in reconstructed["original"]], tiles.test[:30]
@@ -125,6 +137,23 @@ def test_codes_of_several_chunks_in_single_precision(tiles: ImageData, tmp_path:
     for column, values in (("mean", mean), ("variance", variance)):
         ours = rows.encodings[column].to_numpy().reshape(280, 3)
         np.testing.assert_allclose(ours, values, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_those_of_figure_7_and_of_plain_modules(tiles: ImageData) -> None:
+    """The paper's counts have the running statistics of batch normalisation among them."""
+    trials = tiles_trials(NAMED["paper-conv"], epochs=1)[:1]
+    trials.append(trials[0].model_copy(update={"latent_dim": 16}))
+    layers = train(trials, on_cpu(tiles), RecordSettings(layers=True)).layers
+    counted = layers.assign(all=layers["parameters"] + layers["running_statistics"])
+    paper = counted[counted["trial_id"] == ids(trials)[1]].sort_values("position")
+    encoder = paper[paper["layer"].str.startswith("encoder")]
+    convolutions = [160, 64, 4640, 9248, 128, 9248, 9248, 128, 4128, 4128, 128, 4128, 528, 528]
+    assert encoder["all"].tolist() == convolutions
+    assert encoder["weight"].iloc[0] == "16x1x3x3"
+    for trial, trial_id in zip(trials, ids(trials), strict=True):
+        modules = oracle.PlainVAE(trial, tiles.shape)
+        own = layers[layers["trial_id"] == trial_id]
+        assert own["parameters"].sum() == sum(p.numel() for p in modules.parameters())
 
 
 def test_a_trajectory_is_that_of_a_plain_training(tiles: ImageData) -> None:
@@ -196,6 +225,7 @@ def test_a_trial_records_the_same_in_any_company(
         for table in ("samples", "encodings"):
             ours, theirs = getattr(together, table), getattr(alone, table)
             ours = ours[ours["trial_id"] == trial_id].reset_index(drop=True)
+            assert len(ours) == len(theirs)
             exact = [name for name in ours if ours[name].dtype != object]
             pd.testing.assert_frame_equal(ours[exact], theirs[exact], rtol=1e-6, atol=1e-7)
 
