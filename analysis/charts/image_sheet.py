@@ -37,4 +37,5 @@ def image_sheet(images: pd.DataFrame) -> alt.Chart:
         )
         .properties(width=columns * (SIZE + GAP), height=len(rows) * (SIZE + GAP))
     )
-    return styled(chart).configure_view(stroke=None).configure_axis(grid=False, labelFontSize=12)
+    sheet: alt.Chart = styled(chart).configure_view(stroke=None).configure_axis(labelFontSize=12)
+    return sheet
