@@ -23,15 +23,19 @@ from analysis.intrinsic_dimension import (
 from analysis.law_residuals import residual_by
 from analysis.law_units import law_units
 from analysis.paired_effects import paired_effects
+from analysis.paper_claims import paper_claims
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
+from analysis.paper_layers import beside_figure_7
 from analysis.paper_table import beside_paper_table
 from analysis.probabilistic_pca import linear_answers, pca_dimension
+from analysis.sparsity_controls import sparsity_of_controls, units_in_use
 from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
 __all__ = [
     "active_counts",
     "active_units_chart",
     "active_units_table",
+    "beside_figure_7",
     "beside_paper_table",
     "beta_of_drops",
     "closest_settings",
@@ -53,8 +57,11 @@ __all__ = [
     "law_units",
     "linear_answers",
     "paired_effects",
+    "paper_claims",
     "paper_counts",
     "pca_dimension",
     "residual_by",
+    "sparsity_of_controls",
     "threshold_sensitivity",
+    "units_in_use",
 ]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
-__all__ = ["PAPER_NETS", "PaperNet", "paper_units"]
+__all__ = ["PAPER_ENCODER", "PAPER_NETS", "PaperNet", "paper_units"]
 
 
 class PaperNet(NamedTuple):
@@ -36,6 +36,24 @@ PAPER_NETS: Final = (
     PaperNet("table II", "tiles", "dense-512-256-64-32", 16, 8),
     PaperNet("figure 12", "tiles", "paper-conv", 16, 12),
 )
+
+PAPER_ENCODER: Final = (
+    ("conv2d 3x3", "14x14x16", 160),
+    ("BatchNormalization", "14x14x16", 64),
+    ("conv2d 3x3", "14x14x32", 4640),
+    ("conv2d 3x3", "7x7x32", 9248),
+    ("BatchNormalization", "7x7x32", 128),
+    ("conv2d 3x3", "4x4x32", 9248),
+    ("conv2d 3x3", "4x4x32", 9248),
+    ("BatchNormalization", "4x4x32", 128),
+    ("conv2d 3x3", "2x2x32", 4128),
+    ("conv2d 3x3", "2x2x32", 4128),
+    ("BatchNormalization", "2x2x32", 128),
+    ("conv2d 3x3", "1x1x32", 4128),
+    ("conv2d 1x1", "1x1x16", 528),
+    ("conv2d 1x1", "1x1x16", 528),
+)
+"""Figure 7's layers with parameters: layer (type), output shape, parameters."""
 
 # Var_x[μ(x)] and mean_x[σ²(x)] of each latent variable.
 _TABLE_I: Final = (

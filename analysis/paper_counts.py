@@ -99,6 +99,7 @@ def conv_against_dense(counts: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", *_settings(counts)]
     dense = counts[~conv][[*keys, "mean"]].rename(columns={"mean": "dense"})
     both = dense.merge(counts[conv][[*keys, "mean"]].rename(columns={"mean": "conv"}), on=keys)
+    both = both.astype({"dense": "float64", "conv": "float64"})  # which no row would not tell
     return both.assign(difference=both["conv"] - both["dense"])
 
 

@@ -143,6 +143,10 @@ class Study:
         """Return the rows of `encodings` of some trials, reading their packs only."""
         return self._pack_rows("encodings", self._members_among(trial_ids))
 
+    def layers_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
+        """Return the rows of `layers` of some trials, reading their packs only."""
+        return self._pack_rows("layers", self._members_among(trial_ids))
+
     @cached_property
     def _members(self) -> dict[str, list[str]]:
         """Done trials by the pack that committed them."""

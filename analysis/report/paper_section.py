@@ -5,6 +5,7 @@ import pandas as pd
 from analysis.charts.kl_by_variance import kl_by_variance_chart
 from analysis.charts.paper_counts import paper_counts_chart
 from analysis.paper import PAPER_NETS, PaperNet
+from analysis.paper_claims import paper_claims
 from analysis.paper_counts import (
     closest_settings,
     conv_against_dense,
@@ -13,8 +14,10 @@ from analysis.paper_counts import (
     setting_template,
     setting_words,
 )
+from analysis.paper_layers import beside_figure_7, trial_for_figure_7
 from analysis.paper_table import beside_paper_table, trial_for_paper_table
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
+from analysis.sparsity_controls import sparsity_of_controls
 from analysis.study_tables import StudyTables
 
 __all__ = ["paper_section", "paper_statements"]
@@ -36,7 +39,8 @@ def paper_statements(tables: StudyTables) -> list[Statement]:
     closest = closest_settings(counts)
     if len(statements) > 1 and len(closest):
         statements.append(_closest_statement(counts, closest))
-    return statements + _conv_statements(conv_against_dense(counts))
+    statements += _conv_statements(conv_against_dense(counts))
+    return statements + _control_statements(sparsity_of_controls(tables.trials, tables.units))
 
 
 def paper_section(tables: StudyTables) -> Section | None:
@@ -46,6 +50,13 @@ def paper_section(tables: StudyTables) -> Section | None:
         return None
     blocks: list[Block] = [*paper_statements(tables)]
     nets, closest = counts["where"].nunique(), closest_settings(counts)
+    blocks.append(
+        TableBlock(
+            "What the paper claims, and in how many cases it came out here",
+            paper_claims(tables.trials, tables.units),
+            recipe="from analysis import paper_claims\npaper_claims(trials, units)",
+        )
+    )
     blocks.append(
         Figure(
             "paper-counts",
@@ -68,6 +79,7 @@ def paper_section(tables: StudyTables) -> Section | None:
         )
     for where in ("table I", "table II"):
         blocks += _table_beside(tables, where)
+    blocks += _layers_beside(tables)
     blocks.append(
         Figure(
             "kl-by-variance",
@@ -153,6 +165,51 @@ def _conv_statements(both: pd.DataFrame) -> list[Statement]:
             )
         )
     return statements
+
+
+def _control_statements(pairs: pd.DataFrame) -> list[Statement]:
+    """Say how many units are in use without the KL's variance part, and with it, by dataset."""
+    statements = []
+    for dataset, rows in pairs.groupby("dataset"):
+        more = int((rows["difference"] > 0).sum())
+        statements.append(
+            Statement(
+                "Without the KL's variance part, says the paper, sparsity disappears. With the "
+                f"quadratic penalty in its place {{:.1f}} units are in use on {dataset}, "
+                "{:.1f} with the whole KL: more in {:,} of {:,} pairs of trials that differ in "
+                "this alone. In use are units with more than 1% of the trial's reconstruction "
+                "gain, since no other rule means anything without the KL.",
+                (
+                    float(rows["in_use"].mean()),
+                    float(rows["elbo_in_use"].mean()),
+                    more,
+                    len(rows),
+                ),
+                "from analysis import sparsity_of_controls\n"
+                "pairs = sparsity_of_controls(trials, units)\n"
+                f"pairs = pairs[pairs['dataset'] == {dataset!r}]\n"
+                "pairs['in_use'].mean(), pairs['elbo_in_use'].mean(), "
+                "(pairs['difference'] > 0).sum(), len(pairs)",
+                warns=more < len(rows),
+            )
+        )
+    return statements
+
+
+def _layers_beside(tables: StudyTables) -> list[Block]:
+    """Show the convolutional net's layers beside figure 7."""
+    trial_id = trial_for_figure_7(tables.trials, tables.layers)
+    if trial_id is None:
+        return []
+    return [
+        TableBlock(
+            "The paper's figure 7 beside the encoder of paper-conv, layer by layer. Its counts "
+            "hold, so three kernels that it labels 3x3 are 2x2.",
+            beside_figure_7(tables.layers, trial_id),
+            recipe="from analysis import beside_figure_7\n"
+            f"beside_figure_7(study.layers, {trial_id!r})",
+        )
+    ]
 
 
 def _table_beside(tables: StudyTables, where: str) -> list[Block]:

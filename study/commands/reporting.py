@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.report import (
     Report,
     compose_report,
@@ -37,7 +39,13 @@ def study_tables(study: Study) -> StudyTables:
         active_kl=study.spec.record.active_kl,
         spec=dump_spec(study.spec),
         versions={name: str(version) for name, version in study.versions.items()},
+        layers=study.layers_of(_one_of_each_net(study.trials)),
     )
+
+
+def _one_of_each_net(trials: pd.DataFrame) -> list[str]:
+    nets = ["architecture", "latent_dim", "dataset_fingerprint"]
+    return list(trials.sort_values("trial_id").drop_duplicates(nets)["trial_id"])
 
 
 def write_report(study: Study, output: Path | None = None) -> str:

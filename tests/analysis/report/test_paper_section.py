@@ -69,18 +69,18 @@ def test_figure_and_tables(tables: StudyTables) -> None:
         "kl-by-variance",
     ]
     shown = [block for block in blocks if isinstance(block, TableBlock)]
-    assert len(shown) == 3
+    assert len(shown) == 4
     for block in shown:
         again = evaluate(block.recipe, tables)
         assert again.head(len(block.frame)).equals(block.frame)
-    assert [len(block.frame) for block in shown] == [4, 16, 16]
+    assert [len(block.frame) for block in shown] == [8, 4, 16, 16]
 
 
 def test_one_net_alone(tables: StudyTables) -> None:
     one = only(tables, tables.trials[tables.trials["architecture"] == "dense-256-32-24"])
     section = section_of(one)
     assert len(words(section)) == 1
-    assert len([block for block in section.blocks if isinstance(block, TableBlock)]) == 1
+    assert len([block for block in section.blocks if isinstance(block, TableBlock)]) == 2
     assert_recomputed(compose_report(one), one)
 
 

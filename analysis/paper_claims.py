@@ -1,0 +1,107 @@
+"""What the paper claims, and in how many cases of a study it came out: always, in part, or never.
+
+A. Asperti, "Sparsity in Variational Autoencoders". A case is a setting, a pair of trials or a
+trial, whichever the claim is about.
+"""
+
+from typing import Final, NamedTuple
+
+import pandas as pd
+
+from analysis.paper import PAPER_NETS
+from analysis.paper_counts import conv_against_dense, paper_counts
+from analysis.sparsity_controls import sparsity_of_controls
+from analysis.variance_law import law_by_trial
+
+__all__ = ["paper_claims"]
+
+LAW_MEAN, LAW_MEAN_CONVERGED, LAW_VARIANCE_CONVERGED = 0.02, 0.01, 0.001
+"""How near to 1 the law's mean over a trial's units is to be, and how small their variance."""
+
+_COLUMNS: Final = ["claim", "where", "held", "cases", "counted", "verdict"]
+
+
+class _Claim(NamedTuple):
+    claim: str
+    where: str
+    held: "pd.Series[bool]"  # one per case
+    counted: str
+
+
+def paper_claims(trials: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
+    """Say for each of the paper's claims in how many cases it holds.
+
+    Args:
+        trials: The `trials` table.
+        units: The `units` table, whole or final.
+
+    Returns:
+        One row per claim that the study has a case of: claim; where the paper makes it; held, the
+        cases in which it holds; cases; counted, what a case is; and verdict: "always", "in part",
+        "never".
+    """
+    claims = [*_counts(trials), *_law(trials, units), *_controls(trials, units)]
+    rows = [
+        (claim.claim, claim.where, int(claim.held.sum()), len(claim.held), claim.counted)
+        for claim in claims
+        if len(claim.held)
+    ]
+    found = pd.DataFrame(rows, columns=_COLUMNS[:-1])
+    verdict = (found["held"] > 0).map({True: "in part", False: "never"}).astype("str")
+    return found.assign(verdict=verdict.mask(found["held"] == found["cases"], "always"))
+
+
+def _counts(trials: pd.DataFrame) -> list[_Claim]:
+    counts = paper_counts(trials)
+    claims = []
+    for net in PAPER_NETS:
+        near = counts.loc[counts["where"] == net.where, "difference"].abs() <= 1
+        words = f"{net.active} ± 1 of {net.latent_dim} units are active: {net.architecture}"
+        claims.append(_Claim(f"{words} on {net.dataset}", net.where, near, "settings"))
+    both = conv_against_dense(counts)
+    for dataset, rows in both.groupby("dataset"):
+        more = rows["difference"] > 0
+        words = f"the convolutional net keeps more units than the dense one on {dataset}"
+        claims.append(_Claim(words, "section IV-B", more, "settings"))
+    return claims
+
+
+def _law(trials: pd.DataFrame, units: pd.DataFrame) -> list[_Claim]:
+    law = law_by_trial(trials, units)
+    known = law[law["predicted"] & law["law_mean"].notna()]
+    off = (known["law_mean"] - 1).abs()
+    converged = known["verdict"] == "converged"
+    held = (off <= LAW_MEAN_CONVERGED) & (known["law_variance"] <= LAW_VARIANCE_CONVERGED)
+    return [
+        _Claim(
+            f"mean σ² + Var μ averages 1 over the units, within {LAW_MEAN:.0%}",
+            "equation 13",
+            off <= LAW_MEAN,
+            "trials",
+        ),
+        _Claim(
+            f"once converged, within {LAW_MEAN_CONVERGED:.0%} and with a variance of at most "
+            f"{LAW_VARIANCE_CONVERGED:g}",
+            "equation 13",
+            held[converged],
+            "trials",
+        ),
+    ]
+
+
+def _controls(trials: pd.DataFrame, units: pd.DataFrame) -> list[_Claim]:
+    pairs = sparsity_of_controls(trials, units)
+    return [
+        _Claim(
+            "with the quadratic penalty in place of the KL, all units are in use",
+            "section VI-A",
+            pairs["in_use"] == pairs["latent_dim"],
+            "pairs",
+        ),
+        _Claim(
+            "with the quadratic penalty in place of the KL, more units are in use",
+            "section VI-A",
+            pairs["difference"] > 0,
+            "pairs",
+        ),
+    ]
