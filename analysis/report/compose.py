@@ -24,12 +24,15 @@ def compose_report(tables: StudyTables) -> Report:
     """
     completed = tables.trials[tables.trials["status"] == "completed"]
     estimates = estimate_intrinsic_dimension(completed)
+    swept = bool((estimates["latent_dims"] > 1).any())
+    paper = paper_section(tables)
     sections = [
+        None if swept else paper,  # one latent_dim says nothing of a dimension
         dimension_section(tables, estimates),
         law_section(tables),
         training_section(tables),
         drivers_section(tables),
-        paper_section(tables),
+        paper if swept else None,
         data_section(tables, estimates),
         failures_section(tables),
         trials_section(tables),

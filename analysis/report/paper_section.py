@@ -177,8 +177,8 @@ def _control_statements(pairs: pd.DataFrame) -> list[Statement]:
                 "Without the KL's variance part, says the paper, sparsity disappears. With the "
                 f"quadratic penalty in its place {{:.1f}} units are in use on {dataset}, "
                 "{:.1f} with the whole KL: more in {:,} of {:,} pairs of trials that differ in "
-                "this alone. In use are units with more than 1% of the trial's reconstruction "
-                "gain, since no other rule means anything without the KL.",
+                "this alone. In use are units with more than a hundredth of the trial's "
+                "reconstruction gain, since no other rule means anything without the KL.",
                 (
                     float(rows["in_use"].mean()),
                     float(rows["elbo_in_use"].mean()),

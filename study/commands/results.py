@@ -14,6 +14,8 @@ from study.tables import FURTHER_TABLES
 
 __all__ = ["print_active_units", "results"]
 
+MOST_ESTIMATES = 20  # lines on a terminal
+
 
 @click.command()
 @click.argument("study")
@@ -92,7 +94,16 @@ def print_active_units(trials: pd.DataFrame) -> None:
         click.echo("active units by latent_dim: mean over seeds (smallest-largest)\n")
         click.echo(active_units_table(completed).to_string())
         click.echo("\nintrinsic dimension")
-        for _, row in estimate_intrinsic_dimension(completed).iterrows():
+        estimates = estimate_intrinsic_dimension(completed)
+        swept = estimates[estimates["latent_dims"] > 1]
+        for _, row in swept.head(MOST_ESTIMATES).iterrows():
             click.echo(f"{describe_group(row)}: {describe_estimate(row)}")
+        if len(swept) > MOST_ESTIMATES:
+            click.echo(f"and {len(swept) - MOST_ESTIMATES:,} more groups, which the report lists")
+        if len(estimates) > len(swept):
+            click.echo(
+                f"{len(estimates) - len(swept):,} of {len(estimates):,} groups have one latent_dim "
+                "only, which says nothing of it"
+            )
     for name, count in others.items():
         click.echo(f"{count} {'trial' if count == 1 else 'trials'} {name}")

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.paper import PAPER_NETS
@@ -100,3 +101,48 @@ def test_the_answer_leads_with_it_where_nothing_was_swept(tables: StudyTables) -
     assert re.match(r"None of the \d\d+ groups ", none)
     assert [text for text in texts if text.startswith("Closest to all of these counts")]
     assert_recomputed(report, many)
+
+
+def test_it_comes_first_where_nothing_was_swept(tables: StudyTables) -> None:
+    assert compose_report(tables).sections[0].anchor == "paper"
+    halved = tables.trials.assign(latent_dim=tables.trials["latent_dim"] // 2)
+    both = pd.concat([tables.trials, halved.assign(trial_id=halved["trial_id"] + "h")])
+    anchors = [section.anchor for section in compose_report(only(tables, both)).sections]
+    assert anchors[0] == "dimension"
+    assert "paper" in anchors[1:]
+
+
+def test_figure_7_and_the_quadratic_penalty(tables: StudyTables) -> None:
+    trials = tables.trials.assign(epochs=20)
+    controls = trials[trials["beta"] == 2.0].assign(objective="quadratic_penalty")
+    controls["trial_id"] = controls["trial_id"] + "q"
+    units = tables.units.assign(trial_id=tables.units["trial_id"] + "q", reconstruction_gain=1.0)
+    layers = pd.DataFrame(
+        {
+            "trial_id": trials.loc[trials["architecture"] == "paper-conv", "trial_id"].min(),
+            "position": range(2),
+            "layer": ["encoder.0", "decoder.0"],
+            "weight": "16x1x3x3",
+            "parameters": 160,
+            "running_statistics": 0,
+        }
+    )
+    more = only(
+        tables,
+        pd.concat([trials, controls], ignore_index=True),
+        units=pd.concat([tables.units, units], ignore_index=True),
+        layers=layers,
+    )
+    report = compose_report(more)
+    assert_recomputed(report, more)
+    section = section_of(more)
+    said = [line for line in words(section) if "sparsity disappears" in line]
+    assert len(said) == 2
+    assert re.search(r"\d units are in use on mnist, \d", said[0])
+    shown = [block for block in section.blocks if isinstance(block, TableBlock)]
+    (figure_7,) = [block for block in shown if "figure 7" in block.caption]
+    assert evaluate(figure_7.recipe, more).equals(figure_7.frame)
+    assert figure_7.frame["layer"].tolist()[:1] == ["encoder.0"]
+    (claims,) = [block for block in shown if block.caption.startswith("What the paper claims")]
+    assert evaluate(claims.recipe, more).equals(claims.frame)
+    assert "always" in claims.frame["verdict"].tolist()
