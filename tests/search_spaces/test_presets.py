@@ -82,3 +82,15 @@ def test_mnist_dense_is_the_papers_net_on_mnist():
     assert {trial.dataset.label for trial in trials} == {"mnist"}
     assert {trial.architecture.widths for trial in trials} == {(256, 32, 24)}
     assert 16 in {trial.latent_dim for trial in trials}
+
+
+def test_paper_full_holds_the_sweeps_of_paper_and_more():
+    """So that it takes over what has been trained, and says what training for longer changes."""
+    narrow, wide = plan_parts(load_spec("paper")), plan_trials(load_spec("paper-full"))
+    known = {trial.model_dump_json() for trial in wide}
+    for part in ("dense-mnist", "dense-tiles", "conv", "conv-gaussian"):
+        assert {trial.model_dump_json() for trial in narrow[part]} < known
+    assert {trial.decoder for trial in wide} == {"bernoulli", "gaussian", "gaussian_learned"}
+    for name in ("learning_rate", "epochs", "beta"):
+        widened = {getattr(trial, name) for trial in wide}
+        assert widened > {getattr(trial, name) for trial in narrow["dense-mnist"]}
