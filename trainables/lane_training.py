@@ -1,7 +1,8 @@
 """Lanes of a pack in training, from one epoch to the next: records, divergence, last rows."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +43,14 @@ class LaneTraining:
     """Trains lanes together, epoch by epoch, and adds their rows to those of their pack.
 
     A lane whose numbers stop being finite goes back to its state before that epoch, is recorded
-    as `diverged` with the statistics of that state, and leaves; the others go on.
+    as `diverged` with the statistics of that state, and leaves; the others go on. So they do
+    where lanes are pruned.
 
     Attributes:
         pack: The lanes in training.
         trial_ids: Their ids; empty when all are finished.
-        latest: One row per lane in training: trial_id, train_objective, active_units and
-            variance_law_mean after the last epoch, the latter two on the test images.
+        latest: One row per lane in training, after the last epoch: the row of `epochs` but for the
+            seconds, and train_objective, the mean over the epoch of what is minimised.
         probe: The lanes that a probe goes on with, once they have finished; None if there are none.
     """
 
@@ -107,6 +109,26 @@ class LaneTraining:
 
         Where that raises, for want of memory say, all is as it was before the epoch.
         """
+        with self._undone_if_it_fails() as before:
+            self._advance(before)
+
+    def prune(self, trial_ids: Collection[str]) -> None:
+        """Finish lanes where they are, as `pruned`, and go on without them.
+
+        Where that raises, for want of memory say, all is as it was before.
+
+        Args:
+            trial_ids: Their ids; those of lanes that are not in training are passed over.
+        """
+        lanes = [lane for lane, trial_id in enumerate(self.trial_ids) if trial_id in trial_ids]
+        if lanes:
+            with self._undone_if_it_fails():
+                pruned = [self.trial_ids[lane] for lane in lanes]
+                self._finish(self.pack.subset(lanes), pruned, "pruned", {})
+                self._go_on_without(lanes)
+
+    @contextmanager
+    def _undone_if_it_fails(self) -> Iterator[_Moment]:
         before = _Moment(
             pack=self.pack,
             trial_ids=self.trial_ids,
@@ -117,7 +139,7 @@ class LaneTraining:
             samples=self._samples,
         )
         try:
-            self._advance(before)
+            yield before
         except Exception:
             self.pack, self.trial_ids = before.pack, before.trial_ids
             self.pack.restore(before.tensors, before.epoch)
@@ -194,6 +216,9 @@ class LaneTraining:
         lost = self.pack.subset(lanes)
         lost.restore({name: t[lanes] for name, t in before.items()}, self.pack.epoch - 1)
         self._finish(lost, [self.trial_ids[lane] for lane in lanes], "diverged", {})
+        self._go_on_without(lanes)
+
+    def _go_on_without(self, lanes: list[int]) -> None:
         rest = [lane for lane in range(len(self.trial_ids)) if lane not in lanes]
         self.trial_ids = [self.trial_ids[lane] for lane in rest]
         if rest:
@@ -216,7 +241,7 @@ class LaneTraining:
                 {
                     "trial_id": trial_id,
                     "status": status,
-                    "error": None if status == "completed" else _divergence(pack),
+                    "error": _divergence(pack) if status == "diverged" else None,
                     **row,
                     "seconds": self._seconds,
                     "samples_per_second": self._samples / self._seconds,

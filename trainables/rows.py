@@ -145,7 +145,7 @@ class RowCollector:
         record: RecordSettings,
         seconds: float,
     ) -> pd.DataFrame:
-        """Add an epoch of some lanes; return a summary row for each (see `PackTraining.latest`).
+        """Add an epoch of some lanes; return what it says of each (see `PackTraining.latest`).
 
         Args:
             pack: The lanes in training.
@@ -156,11 +156,9 @@ class RowCollector:
             record: Thresholds of activity.
             seconds: Time the pack trained for, of which each lane gets its share.
         """
-        rows, latest = [], []
+        rows, objectives = [], []
         for lane in lanes:
             latent_dim = pack.trials[lane].latent_dim
-            active_units = _active_units(test, lane, latent_dim, record)
-            law_mean = variance_law(test, lane, latent_dim).mean()
             rows.append(
                 {
                     "trial_id": trial_ids[lane],
@@ -171,25 +169,19 @@ class RowCollector:
                     ),
                     "train_kl": None if means is None else means.kl[lane].item(),
                     "test_elbo": test.elbo[lane],
-                    "active_units": active_units,
-                    "variance_law_mean": law_mean,
+                    "active_units": _active_units(test, lane, latent_dim, record),
+                    "variance_law_mean": variance_law(test, lane, latent_dim).mean(),
                     "seconds": seconds / len(trial_ids),
                 }
             )
-            latest.append(
-                {
-                    "trial_id": trial_ids[lane],
-                    "train_objective": np.nan if means is None else means.objective[lane].item(),
-                    "active_units": active_units,
-                    "variance_law_mean": law_mean,
-                }
-            )
-        if rows:
-            frame = pd.DataFrame(rows).astype(
-                {name: "float64" for name in ("train_elbo", "train_reconstruction", "train_kl")}
-            )
-            self._frames["epochs"].append(frame)
-        return pd.DataFrame(latest)
+            objectives.append(np.nan if means is None else means.objective[lane].item())
+        if not rows:
+            return pd.DataFrame()
+        frame = pd.DataFrame(rows).astype(
+            {name: "float64" for name in ("train_elbo", "train_reconstruction", "train_kl")}
+        )
+        self._frames["epochs"].append(frame)
+        return frame.drop(columns="seconds").assign(train_objective=objectives)
 
     def add_units(
         self,

@@ -1,8 +1,9 @@
 """The training of a pack from its first epoch to its rows: checkpoints, and memory that ends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 
@@ -101,9 +102,26 @@ class PackTraining:
         """Train one epoch of the lanes whose turn it is, or part them if they do not fit."""
         if self._lanes is None:
             raise RuntimeError("this pack is done")
+        self._attempt(self._lanes.advance)
+
+    def prune(self, trial_ids: Collection[str]) -> None:
+        """Finish lanes before their last epoch, as `pruned`, with the statistics that they have.
+
+        They leave the pack, so that its epochs take less time; the numbers of the others do not
+        change. Lanes that wait for their turn, or are through with training, are passed over.
+
+        Args:
+            trial_ids: Their ids.
+        """
+        if isinstance(self._lanes, LaneTraining):
+            self._attempt(partial(self._lanes.prune, trial_ids))
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Take a step with the lanes whose turn it is; part them where memory does not suffice."""
+        assert self._lanes is not None
         problem = None
         try:
-            self._lanes.advance()
+            step()
         except Exception as error:  # the frames it holds hold tensors: it ends with this block
             if not is_out_of_memory(error):
                 raise

@@ -31,7 +31,7 @@ CHECKPOINT_PROBLEM = "checkpoint_problem"
 
 CHECKPOINT_FILE = "pack.safetensors"
 PACK = "pack_id"
-METRICS = ("train_objective", "active_units", "variance_law_mean")
+METRICS = ("train_objective", "test_elbo", "active_units", "variance_law_mean")
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,11 @@ def pack_config(
 class PackTrainable(tune.Trainable):
     """Trains a pack; a result holds each lane's metrics and their summary over the lanes.
 
-    Metrics are `active_units` and `variance_law_mean` on the test images and `train_objective`,
-    as `lanes/<trial_id>/<metric>` and, over the lanes, `<metric>` (mean), `<metric>_min` and
-    `<metric>_max`. A pack of one trial has plain scalars only. The last result holds the pack's
-    rows under `rows`.
+    Metrics are `train_objective`, and on the test images `test_elbo`, `active_units` and
+    `variance_law_mean`: their mean over the lanes as `<metric>`, and `<metric>_min` and
+    `<metric>_max`, which a pack of one trial does not need. `lanes/<trial_id>/` holds each lane's
+    own, and the other columns of its last row of `epochs`. The last result holds the pack's rows
+    under `rows`.
 
     The config is `pack_config`'s, or empty: then the first result says where this runs, under
     `worker`, and whoever started it assigns a pack that suits. With `tune.with_parameters`,
@@ -154,6 +155,11 @@ class PackTrainable(tune.Trainable):
         It is set up in the next step, so that what goes wrong is an error of the pack's.
         """
         self._assigned = config
+
+    def prune(self, trial_ids: Sequence[str]) -> None:
+        """Finish lanes of the pack before their last epoch, recorded as `pruned`."""
+        if self._training is not None:
+            self._training.prune(trial_ids)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch or more, for about `report_seconds`, and report."""
@@ -246,12 +252,10 @@ class PackTrainable(tune.Trainable):
         if latest.empty:  # every lane diverged in its first epoch
             return {}
         lanes = latest.set_index("trial_id")
-        if len(lanes) == 1:
-            return {metric: lanes[metric].iloc[0] for metric in METRICS}
-        summary: dict[str, Any] = {}
+        summary: dict[str, Any] = {"lanes": lanes.to_dict("index")}
         for metric in METRICS:
             values = lanes[metric]
             summary[metric] = values.mean()
-            summary[f"{metric}_min"], summary[f"{metric}_max"] = values.min(), values.max()
-        summary["lanes"] = lanes.to_dict("index")
+            if len(lanes) > 1:
+                summary[f"{metric}_min"], summary[f"{metric}_max"] = values.min(), values.max()
         return summary
