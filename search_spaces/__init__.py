@@ -11,6 +11,7 @@ from search_spaces.dataset import (
     TilesDataset,
 )
 from search_spaces.errors import BadInput, nearest_name
+from search_spaces.optuna_strategy import Goal, OptunaStrategy
 from search_spaces.points import plan_parts, plan_trials
 from search_spaces.presets import preset_names, preset_path
 from search_spaces.reading import dump_spec, json_schema, load_spec
@@ -29,9 +30,11 @@ __all__ = [
     "BadInput",
     "DatasetSpec",
     "DeteriorationProbe",
+    "Goal",
     "GridStrategy",
     "IdxDataset",
     "ManifoldDataset",
+    "OptunaStrategy",
     "Part",
     "RandomStrategy",
     "RecordSettings",

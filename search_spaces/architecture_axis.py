@@ -115,13 +115,14 @@ class EqualLayers(SpecModel):
             BadInput: One of the two is an interval without values of its own.
         """
         widths = self.width.values()
-        return [self._build(depth, width) for depth in self.depth.values() for width in widths]
+        return [self.build(depth, width) for depth in self.depth.values() for width in widths]
 
     def draw(self, rng: random.Random) -> Architecture:
         """Draw a depth and a width."""
-        return self._build(self.depth.draw(rng), self.width.draw(rng))
+        return self.build(self.depth.draw(rng), self.width.draw(rng))
 
-    def _build(self, depth: int, width: int) -> Architecture:
+    def build(self, depth: int, width: int) -> Architecture:
+        """Return the net with so many equal layers."""
         layers = (width,) * depth
         return Architecture.dense(layers) if self.family == "dense" else Architecture.conv(layers)
 

@@ -136,16 +136,16 @@ class _Interval(SpecModel, Generic[N]):
                 f"{_written(self)} is an interval without values of its own; give it a 'count', "
                 "or draw from it with strategy 'random'"
             )
-        spaced = (self._readable(self._at(position)) for position in range(self._positions))
+        spaced = (self.readable(self._at(position)) for position in range(self._positions))
         return list(dict.fromkeys(spaced))
 
     def draw(self, rng: random.Random) -> N:
         """Draw one of the positions, or anywhere between the ends where there are none."""
         if self._positions is None:
-            return self._readable(self._anywhere(rng))
-        return self._readable(self._at(rng.randrange(self._positions)))
+            return self.readable(self._anywhere(rng))
+        return self.readable(self._at(rng.randrange(self._positions)))
 
-    def _readable(self, value: float) -> N:
+    def readable(self, value: float) -> N:
         """Round to what a person would write, so that values read well and hash stably."""
         low, high = self._ends
         rounded = round(value) if isinstance(low, int) else float(f"{value:.12g}")

@@ -11,6 +11,7 @@ from search_spaces.architecture import check_shape
 from search_spaces.axis import Axis, Choices
 from search_spaces.dataset import ManifoldDataset
 from search_spaces.errors import BadInput
+from search_spaces.optuna_strategy import OptunaStrategy
 from search_spaces.spec import Part
 from search_spaces.strategy import SEED_AXES, GridStrategy, RandomStrategy
 from search_spaces.study_spec import StudySpec
@@ -28,7 +29,8 @@ def plan_trials(spec: StudySpec) -> list[Trial]:
 
     Parts come in the order of the spec, and a point that two of them have comes with the first.
     Grids are listed with the seed changing fastest, then data_seed, and the dataset slowest.
-    Random points come in the order they are drawn, each with all its seeds.
+    Random points come in the order they are drawn, each with all its seeds. Strategy optuna has
+    none beforehand: it proposes them as results come in.
 
     Args:
         spec: The study.
@@ -98,6 +100,8 @@ def _differently_recorded(trial: Trial, first: str, second: str, parts: Mapping[
 
 
 def _plan(part: Part) -> list[Trial]:
+    if isinstance(part.strategy, OptunaStrategy):
+        return []
     space = _space(part)
     seeds = {name: getattr(part.axes, name) for name in SEED_AXES}
     if isinstance(part.strategy, GridStrategy):

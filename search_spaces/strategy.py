@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Tag
 
 from search_spaces.errors import nearest_name
 from search_spaces.fields import Count, Seed, SpecModel
+from search_spaces.optuna_strategy import OptunaStrategy
 
 
 class GridStrategy(SpecModel):
@@ -36,15 +37,15 @@ class RandomStrategy(SpecModel):
 
 
 SEED_AXES = ("data_seed", "seed")
-"""The axes that strategy random does not draw from: every point runs with each of their values."""
+"""The axes that are no part of a point: every point runs with each of their values."""
 
-_STRATEGIES = ("grid", "random")
+_STRATEGIES = ("grid", "random", "optuna")
 
 
 def _named_strategy(value: Any) -> Any:
     if isinstance(value, str):
         value = {"name": value}
-    if isinstance(value, (GridStrategy, RandomStrategy)):
+    if isinstance(value, (GridStrategy, RandomStrategy, OptunaStrategy)):
         return value
     if not isinstance(value, dict) or "name" not in value:
         raise ValueError(f"{value!r} has no name; give {{name: grid}} or {{name: random, ...}}")
@@ -59,7 +60,9 @@ def _strategy_name(value: Any) -> Any:
 
 
 _AnyStrategy = Annotated[
-    Annotated[GridStrategy, Tag("grid")] | Annotated[RandomStrategy, Tag("random")],
+    Annotated[GridStrategy, Tag("grid")]
+    | Annotated[RandomStrategy, Tag("random")]
+    | Annotated[OptunaStrategy, Tag("optuna")],
     Discriminator(_strategy_name),
 ]
 

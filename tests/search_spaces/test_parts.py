@@ -185,7 +185,7 @@ BAD = [
     ({"_training": 3}, "training: 3 is not allowed; give a mapping of its fields"),
     ({"_dataset": "mnsit"}, "dataset: 'mnsit' is not a dataset (did you mean 'mnist'?)"),
     ({"_record": {"evry": 1}}, "record.evry: unknown key (did you mean 'every'?)"),
-    ({"_strategy": "optuna"}, "strategy: 'optuna' is not a strategy"),
+    ({"_strategy": "bayes"}, "strategy: 'bayes' is not a strategy"),
     # What would mix up trials of two parts in the tables.
     (
         {"dense__dataset": {"name": "tiles", "seed": 3}},
