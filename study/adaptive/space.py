@@ -38,7 +38,7 @@ class _Parameter:
         distribution: Its values.
         of_trial: Its value in a trial.
         applies: Whether it is there, given the parameters before it.
-        readable: The value as the trial has it, of what Optuna proposes.
+        to_readable: From what Optuna proposes to the value that the trial has.
     """
 
     name: str
@@ -46,7 +46,7 @@ class _Parameter:
     distribution: BaseDistribution
     of_trial: Callable[[Trial], Any]
     applies: Condition = lambda parameters: True
-    readable: Callable[[Any], Any] = lambda value: value
+    to_readable: Callable[[Any], Any] = lambda value: value
 
 
 class SearchSpace:
@@ -82,8 +82,13 @@ class SearchSpace:
         chosen: dict[str, Any] = {}
         for parameter in self._parameters:
             if parameter.applies(chosen):
-                chosen[parameter.name] = parameter.readable(_suggest(proposal, parameter))
+                chosen[parameter.name] = parameter.to_readable(_suggest(proposal, parameter))
         return chosen
+
+    def readable(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters, as Optuna keeps them, as our trials have them: rounded."""
+        by_name = {parameter.name: parameter for parameter in self._parameters}
+        return {name: by_name[name].to_readable(value) for name, value in parameters.items()}
 
     def trials(self, parameters: Mapping[str, Any]) -> list[Trial]:
         """Return the trials of a point: one for each of its seeds."""

@@ -121,7 +121,11 @@ BAD = [
         "mnsit",
         "dataset: 'mnsit' is not a dataset (did you mean 'mnist'?); for your own file",
     ),
-    ("strategy", "bayes", "strategy: 'bayes' is not a strategy (choose from 'grid', 'optuna', 'random')"),
+    (
+        "strategy",
+        "bayes",
+        "strategy: 'bayes' is not a strategy (choose from 'grid', 'optuna', 'random')",
+    ),
     ("strategy", 3, "strategy: 3 has no name"),
     # missing
     ("strategy", "random", "strategy.points: is missing; give it a value"),

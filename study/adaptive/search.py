@@ -1,0 +1,245 @@
+"""The conversation with Optuna: it proposes configurations, and hears what became of them."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces import Trial
+from search_spaces.optuna_strategy import Comparison, OptunaStrategy
+from study.adaptive.space import SearchSpace
+from study.planned_trial import PlannedTrial
+
+__all__ = ["AdaptiveSearch", "Configuration"]
+
+TRIAL_IDS = "trial_ids"
+"""The user attribute of Optuna's trials that names the trials of ours."""
+
+UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A point that Optuna proposed: one trial of Optuna's, and one of ours for each of its seeds.
+
+    Attributes:
+        number: Of Optuna's trial.
+        parameters: Values by name.
+        members: Our trials.
+    """
+
+    number: int
+    parameters: Mapping[str, Any]
+    members: tuple[PlannedTrial, ...]
+
+
+class AdaptiveSearch:
+    """Asks Optuna for configurations and tells it what came of them.
+
+    A configuration's values are means over its seeds. It is complete when all its trials are; it
+    counts as pruned when one of them was, and as failed when one of them diverged or failed, since
+    a mean over what is left would be another quantity.
+    """
+
+    def __init__(
+        self,
+        strategy: OptunaStrategy,
+        space: SearchSpace,
+        study: optuna.Study,
+        plan: Callable[[Trial], PlannedTrial],
+    ) -> None:
+        """Continue a study of Optuna's.
+
+        Args:
+            strategy: What is sought, and how.
+            space: The points.
+            study: Optuna's study; one that holds trials already goes on from them.
+            plan: Makes a planned trial of a point and seed.
+        """
+        self._strategy = strategy
+        self._space = space
+        self._study = study
+        self._plan = plan
+        self._asked: dict[int, optuna.Trial] = {}
+
+    @property
+    def proposed(self) -> int:
+        """Configurations proposed so far, whatever became of them."""
+        states = [trial.state for trial in self._study.get_trials(deepcopy=False)]
+        return sum(state != TrialState.WAITING for state in states)
+
+    @property
+    def left(self) -> int:
+        """Configurations that may still be proposed."""
+        return max(0, self._strategy.points - self.proposed)
+
+    def ask(self, shape: Mapping[str, Any] | None = None) -> Configuration:
+        """Return the next configuration.
+
+        Args:
+            shape: Values that it shall have, of those parameters that say with which others it can
+                be stacked; Optuna chooses all others.
+        """
+        if shape:
+            self._study.enqueue_trial(dict(shape))
+        proposal = self._study.ask()
+        parameters = self._space.suggest(proposal)
+        self._asked[proposal.number] = proposal
+        configuration = self._configuration(proposal.number, parameters)
+        proposal.set_user_attr(TRIAL_IDS, [member.trial_id for member in configuration.members])
+        return configuration
+
+    def shape(self, configuration: Configuration) -> dict[str, Any]:
+        """Return those of its parameters that trials of a pack have in common."""
+        names = set(self._space.shape_names)
+        return {name: v for name, v in configuration.parameters.items() if name in names}
+
+    def report(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+        """Report what the trials of a configuration measured after an epoch.
+
+        Args:
+            number: Of the configuration.
+            epoch: From 1.
+            values: The objective's column, of each of its trials.
+
+        Returns:
+            Whether the pruner gives it up.
+        """
+        (goal,) = self._strategy.objectives
+        proposal = self._proposal(number)
+        mean = goal.value(sum(values) / len(values))
+        if math.isnan(mean):
+            return False
+        proposal.report(mean, epoch)
+        return proposal.should_prune()
+
+    def tell(self, number: int, rows: pd.DataFrame) -> FrozenTrial:
+        """Tell what became of a configuration.
+
+        Args:
+            number: Of the configuration.
+            rows: The rows of all its trials in `trials`.
+
+        Returns:
+            Optuna's trial as it is now.
+        """
+        state = _state(rows["status"])
+        values = None
+        if state == TrialState.COMPLETE:
+            proposal = self._proposal(number)
+            for constraint, violation in self._violations(rows).items():
+                proposal.set_constraint(constraint, violation)
+            values = self._values(rows)
+        self._asked.pop(number, None)
+        return self._study.tell(number, values, state, skip_if_finished=True)
+
+    def restore(
+        self, trials: pd.DataFrame, epochs: pd.DataFrame, points: Mapping[str, Trial]
+    ) -> list[Configuration]:
+        """Bring Optuna's study in line with the tables, which are the truth.
+
+        What is committed is told to Optuna, whether it proposed it in this storage or another.
+
+        Args:
+            trials: Committed rows of `trials`.
+            epochs: Their rows of `epochs`.
+            points: Our trials by trial_id.
+
+        Returns:
+            Configurations that Optuna has proposed and of which not all trials are committed, to
+            be trained on.
+        """
+        known = set(points) & set(trials["trial_id"])
+        told: set[str] = set()
+        waiting = []
+        for frozen in self._study.get_trials(deepcopy=False):
+            ids = frozen.user_attrs.get(TRIAL_IDS)
+            if ids is None:
+                if frozen.state == TrialState.RUNNING:  # the driver died while it was proposed
+                    self._study.tell(frozen.number, state=TrialState.FAIL)
+                continue
+            told |= set(ids)
+            if frozen.state in UNFINISHED:
+                if known.issuperset(ids):
+                    self.tell(frozen.number, trials[trials["trial_id"].isin(ids)])
+                else:
+                    waiting.append(self._configuration(frozen.number, frozen.params))
+        self._add(
+            [points[trial_id] for trial_id in trials["trial_id"] if trial_id in known - told],
+            trials,
+            epochs,
+        )
+        return waiting
+
+    def _add(self, ours: list[Trial], trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
+        """Add finished configurations that Optuna does not know."""
+        added: set[str] = set()
+        for trial in ours:
+            parameters = self._space.parameters_of(trial)
+            if parameters is None:
+                continue
+            ids = [self._plan(member).trial_id for member in self._space.trials(parameters)]
+            rows = trials[trials["trial_id"].isin(ids)]
+            if added.issuperset(ids) or len(rows) < len(ids):
+                continue
+            added |= set(ids)
+            state = _state(rows["status"])
+            complete = state == TrialState.COMPLETE
+            self._study.add_trial(
+                create_trial(
+                    state=state,
+                    values=self._values(rows) if complete else None,
+                    params=parameters,
+                    distributions=self._space.distributions(parameters),
+                    user_attrs={TRIAL_IDS: ids},
+                    intermediate_values=self._intermediate(ids, epochs),
+                    constraints=self._violations(rows) if complete else None,
+                )
+            )
+
+    def _intermediate(self, ids: Collection[str], epochs: pd.DataFrame) -> dict[int, float]:
+        """Return the means of the objective by epoch, as far as all seeds went."""
+        column = self._strategy.objectives[0].column
+        if len(self._strategy.objectives) > 1 or column not in epochs:
+            return {}
+        own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)]
+        grouped = own.groupby("epoch")[column].agg(["mean", "count"])
+        goal = self._strategy.objectives[0]
+        whole = grouped.loc[grouped["count"] == len(ids), "mean"]
+        return {int(epoch): goal.value(float(mean)) for epoch, mean in whole.items()}  # type: ignore[call-overload]
+
+    def _values(self, rows: pd.DataFrame) -> list[float]:
+        return [
+            goal.value(float(rows[goal.column].astype(float).mean()))
+            for goal in self._strategy.objectives
+        ]
+
+    def _violations(self, rows: pd.DataFrame) -> dict[str, float]:
+        compared = {text: Comparison.parse(text) for text in self._strategy.constraints}
+        return {
+            text: constraint.violation(float(rows[constraint.column].astype(float).mean()))
+            for text, constraint in compared.items()
+        }
+
+    def _proposal(self, number: int) -> optuna.Trial:
+        """Return Optuna's trial to talk to, also one of an earlier process."""
+        if number not in self._asked:
+            frozen = self._study.get_trials(deepcopy=False)[number]
+            self._asked[number] = optuna.Trial(self._study, frozen._trial_id)
+        return self._asked[number]
+
+    def _configuration(self, number: int, parameters: Mapping[str, Any]) -> Configuration:
+        readable = self._space.readable(parameters)
+        members = tuple(self._plan(trial) for trial in self._space.trials(readable))
+        return Configuration(number, readable, members)
+
+
+def _state(statuses: "pd.Series[str]") -> TrialState:
+    found = set(statuses)
+    if found == {"completed"}:
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if found <= {"completed", "pruned"} else TrialState.FAIL
