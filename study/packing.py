@@ -22,6 +22,7 @@ __all__ = [
     "PackQueue",
     "PlannedPack",
     "TrialCost",
+    "cut_pack",
     "pack_name",
     "packs_on_gpus",
     "trial_costs",
@@ -176,7 +177,7 @@ class PackQueue:
             group = self._groups[0]
             if group.waiting:
                 size = ceil(len(group.waiting) / self._packs(group))
-                return _pack([group.waiting.popleft() for _ in range(size)])
+                return cut_pack([group.waiting.popleft() for _ in range(size)])
             self._groups.popleft()
         return None
 
@@ -186,7 +187,7 @@ class PackQueue:
 
     def split(self, pack: PlannedPack) -> None:
         """Put the members of a pack that failed back, each to run by itself."""
-        self._first += [_pack([member]) for member in pack.members]
+        self._first += [cut_pack([member]) for member in pack.members]
 
     def _packs(self, group: _Group) -> int:
         """Return into how many packs a group is cut; their sizes differ by one at most."""
@@ -215,5 +216,6 @@ def packs_on_gpus(gpus: float, each: float) -> int:
     return int(gpus) * int(1e4 // max(1, round(each * 1e4)))
 
 
-def _pack(members: Sequence[PlannedTrial]) -> PlannedPack:
+def cut_pack(members: Sequence[PlannedTrial]) -> PlannedPack:
+    """Return the pack of these trials, which can be stacked."""
     return PlannedPack(pack_name([member.trial_id for member in members]), tuple(members))

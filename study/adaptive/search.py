@@ -67,6 +67,11 @@ class AdaptiveSearch:
         self._asked: dict[int, optuna.Trial] = {}
 
     @property
+    def points(self) -> int:
+        """Configurations to propose, all in all."""
+        return self._strategy.points
+
+    @property
     def proposed(self) -> int:
         """Configurations proposed so far, whatever became of them."""
         states = [trial.state for trial in self._study.get_trials(deepcopy=False)]
@@ -75,7 +80,7 @@ class AdaptiveSearch:
     @property
     def left(self) -> int:
         """Configurations that may still be proposed."""
-        return max(0, self._strategy.points - self.proposed)
+        return max(0, self.points - self.proposed)
 
     def ask(self, shape: Mapping[str, Any] | None = None) -> Configuration:
         """Return the next configuration.

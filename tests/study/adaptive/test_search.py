@@ -32,10 +32,14 @@ STRATEGY: dict[str, Any] = {
 class Conversation:
     """A search, and our side of it: trials by id and the rows of those that are committed."""
 
-    def __init__(self, study: optuna.Study | None = None, **strategy: Any) -> None:
-        spec = load_spec(
-            {"study": "s", "dataset": "mnist", "axes": AXES, "strategy": STRATEGY | strategy}
-        )
+    def __init__(
+        self,
+        study: optuna.Study | None = None,
+        axes: dict[str, Any] | None = None,
+        **strategy: Any,
+    ) -> None:
+        raw = {"study": "s", "dataset": "mnist", "axes": axes or AXES}
+        spec = load_spec(raw | {"strategy": STRATEGY | strategy})
         self.record = spec.record
         self.points: dict[str, Trial] = {}
         self.rows: list[dict[str, Any]] = []
