@@ -151,6 +151,7 @@ class OptunaStrategy(SpecModel):
             options; nobody by default.
         first: Points to try before all others: values by axis, where not all have to be given.
         warm_start: Studies in the same storage to learn from.
+        storage: Where Optuna keeps its study: the URL of a database; a journal file by default.
         seed: Seed of the sampler.
     """
 
@@ -162,6 +163,7 @@ class OptunaStrategy(SpecModel):
     pruner: Tool | None = None
     first: tuple[dict[str, Any], ...] = ()
     warm_start: tuple[Text, ...] = ()
+    storage: Text | None = None
     seed: Seed = 0
 
     @field_validator("constraints")

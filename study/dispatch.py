@@ -10,16 +10,45 @@ A Tune trial that fails is not tried again by Tune: its pack goes back to the he
 and the next worker that asks goes on from its checkpoint.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from study.packing import PackQueue, PlannedPack
+from study.packing import PlannedPack
 from study.workers import Workers
 
-__all__ = ["PackScheduler", "PackSearcher", "PackStopper"]
+__all__ = ["PackScheduler", "PackSearcher", "PackStopper", "Queue"]
+
+
+class Queue(Protocol):
+    """Who has packs for workers: of planned trials, or of proposals.
+
+    Attributes:
+        workers: How many packs run at a time, as far as is known now.
+        memory: Bytes that a pack may use, on the worker that was there last.
+    """
+
+    workers: int
+    memory: int
+
+    @property
+    def packs_left(self) -> int:
+        """How many packs are still to come, as far as is known now."""
+        ...
+
+    def next_pack(self) -> PlannedPack | None:
+        """Return a pack for a worker; None where there is nothing for it now."""
+        ...
+
+    def put_back(self, pack: PlannedPack) -> None:
+        """Let a pack go on somewhere else, before all others."""
+        ...
+
+    def split(self, pack: PlannedPack) -> None:
+        """Put the members of a pack that failed back, each to run by itself."""
+        ...
 
 
 class PackSearcher(Searcher):
@@ -32,7 +61,7 @@ class PackSearcher(Searcher):
         waiting: Tune trials that have no pack yet.
     """
 
-    def __init__(self, queue: PackQueue, workers: Workers) -> None:
+    def __init__(self, queue: Queue, workers: Workers) -> None:
         """Take packs from a queue."""
         super().__init__()
         self._queue = queue

@@ -3,9 +3,9 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray import cloudpickle
 from ray.tune import Callback
@@ -53,6 +53,23 @@ _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt|BadInput)\b")
 _LOST = re.compile(r"The actor \w+ is unavailable: |The actor died because its node has died")
 
 
+class Judge(Protocol):
+    """Who hears of results while packs train, and gives trials up."""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it may give trials up, and so wants to hear of every epoch."""
+        ...
+
+    def report(self, lanes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Take what the lanes of a pack measured; return the ids of those to prune."""
+        ...
+
+    def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take rows of `trials` that are committed."""
+        ...
+
+
 class PackCallback(Callback):
     """Gives packs to workers, commits each when its rows arrive, and tells the progress display."""
 
@@ -64,6 +81,7 @@ class PackCallback(Callback):
         workers: Workers,
         attempts: Mapping[str, int],
         progress: Progress,
+        judge: Judge | None = None,
     ) -> None:
         """Commit to a study's folder.
 
@@ -74,6 +92,7 @@ class PackCallback(Callback):
             workers: Where they run.
             attempts: The number of the attempt by trial_id, where it is not the first.
             progress: Told of results, finished packs and failures.
+            judge: Gives trials up; nobody by default.
         """
         self._folder = folder
         self._spec = spec
@@ -81,6 +100,7 @@ class PackCallback(Callback):
         self._workers = workers
         self._attempts = attempts
         self._progress = progress
+        self._judge = judge
         self._checkpoints = FolderCheckpoints(folder)
         self._nodes: dict[str, str] = {}  # node ids of Tune trials at work
         self._failures: dict[str, list[str | None]] = {}  # node ids by pack_id
@@ -121,11 +141,17 @@ class PackCallback(Callback):
         if problem := result.get(CHECKPOINT_PROBLEM):
             self._progress.warn(f"{pack.pack_id} goes on without a new checkpoint: {problem}")
         self._progress.report(pack, result)
+        hopeless = self._judge.report(result.get("lanes", {})) if self._judge else []
         if rows is None:
+            if hopeless:
+                actor: Any = trial.temporary_state.ray_actor
+                actor.prune.remote(hopeless)  # before Tune's next call
             return
         commit_pack(
             self._folder, self._spec.study, pack, rows, self._attempts, result.get("hostname")
         )
+        if self._judge:
+            self._judge.finish(rows.trials.to_dict("records"))
         self._checkpoints.delete(pack.pack_id)
         self._progress.finish(pack, rows.trials)
         self._searcher.finish(trial.trial_id)
@@ -164,6 +190,10 @@ class PackCallback(Callback):
             self._searcher.split(trial.trial_id)
         else:
             commit_failed(self._folder, self._spec.study, pack, self._attempts, reason)
+            if self._judge:
+                self._judge.finish(
+                    {"trial_id": member.trial_id, "status": "failed"} for member in pack.members
+                )
             self._progress.fail(pack, reason)
             self._searcher.finish(trial.trial_id)
 
@@ -181,6 +211,8 @@ class PackCallback(Callback):
         if pack is not None:
             resources = self._spec.resources
             report_seconds = max(REPORT_SECONDS, self._workers.count / RESULTS_PER_SECOND)
+            if self._judge and self._judge.prunes:
+                report_seconds = 0.0
             config = pack_config(
                 pack.pack_id,
                 [member.trial for member in pack.members],

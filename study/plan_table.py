@@ -9,7 +9,7 @@ from search_spaces import stack_key
 from study.ledger import write_table
 from study.planned_trial import PlannedTrial
 from study.storage import Folder
-from study.tables import to_table
+from study.tables import PLAN, to_table
 
 __all__ = ["PLAN_FILE", "count_planned", "read_plan_ids", "read_plan_parts", "write_plan"]
 
@@ -34,7 +34,8 @@ def write_plan(folder: Folder, planned: Sequence[PlannedTrial]) -> None:
                 **p.trial.hyperparameters(),
             }
             for position, p in enumerate(planned)
-        ]
+        ],
+        columns=PLAN.names,
     )
     write_table(folder, PLAN_FILE, to_table("plan", frame))
 

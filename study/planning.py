@@ -5,7 +5,9 @@ from pathlib import Path
 
 from search_spaces import (
     BadInput,
+    RecordSettings,
     StudySpec,
+    Trial,
     check_shape,
     plan_parts,
     trial_id,
@@ -14,7 +16,7 @@ from study.planned_trial import PlannedTrial
 from trainables.datasets import ImageData, dataset_fingerprint
 from trainables.pack import NUMERICS_VERSION
 
-__all__ = ["PlannedTrial", "check_trials", "plan_study"]
+__all__ = ["PlannedTrial", "check_trials", "plan_study", "planned_trial"]
 
 
 def plan_study(spec: StudySpec, data_dir: Path | None = None) -> list[PlannedTrial]:
@@ -35,9 +37,23 @@ def plan_study(spec: StudySpec, data_dir: Path | None = None) -> list[PlannedTri
         record = spec.all_parts[part].record
         for trial in trials:
             fingerprint = fingerprints[trial.dataset.label]
-            name = trial_id(trial, fingerprint, NUMERICS_VERSION)
-            planned.append(PlannedTrial(trial, name, fingerprint, record, part))
+            planned.append(planned_trial(trial, fingerprint, record, part))
     return planned
+
+
+def planned_trial(
+    trial: Trial, fingerprint: str, record: RecordSettings, part: str = ""
+) -> PlannedTrial:
+    """Return a trial with its id.
+
+    Args:
+        trial: The point.
+        fingerprint: Of its dataset.
+        record: What is recorded of it.
+        part: The part of the spec that it belongs to.
+    """
+    name = trial_id(trial, fingerprint, NUMERICS_VERSION)
+    return PlannedTrial(trial, name, fingerprint, record, part)
 
 
 def check_trials(planned: Sequence[PlannedTrial], datasets: Mapping[str, ImageData]) -> None:

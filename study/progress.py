@@ -35,14 +35,14 @@ class Progress:
             console: Where to show it; a terminal gets a live line.
             planned: Trials of the study.
             done: Those that were done before.
-            work: Floating-point operations by trial_id, of the trials to run.
+            work: Floating-point operations by trial_id, of the trials to run. Where it does not
+                hold all of them yet, the others count as their mean.
         """
         self._console = console
         self._planned = planned
         self._done = done
         self._done_before = done
         self._work = work
-        self._total_work = sum(work.values())
         self._finished_work = 0.0
         self._running: dict[str, tuple[float, int]] = {}  # pack_id to (work done, lanes)
         self._statuses: Counter[str] = Counter()
@@ -57,6 +57,13 @@ class Progress:
             )
             self._bar = Bar(*columns, console=console, transient=True)
             self._task = self._bar.add_task("training", total=self._total_work, text="")
+
+    @property
+    def _total_work(self) -> float:
+        known = len(self._work)
+        return (
+            sum(self._work.values()) / known * (self._planned - self._done_before) if known else 0
+        )
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:
@@ -136,7 +143,7 @@ class Progress:
         if self._active:
             low, high = self._active
             parts.append(f"active units {low}" + (f" to {high}" if high > low else ""))
-        for status in ("diverged", "failed"):
+        for status in ("pruned", "diverged", "failed"):
             if self._statuses[status]:
                 parts.append(f"{self._statuses[status]} {status}")
         return ", ".join(parts)
@@ -155,7 +162,7 @@ class Progress:
     def _show(self) -> None:
         if self._bar is not None:
             worked = self._finished_work + sum(work for work, _ in self._running.values())
-            self._bar.update(self._task, completed=worked, text=self.line())
+            self._bar.update(self._task, completed=worked, total=self._total_work, text=self.line())
         elif time.monotonic() - self._last_line >= LOG_SECONDS:
             self._last_line = time.monotonic()
             self._console.print(self.line(), highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 # Read when ray.tune is imported. Results go to tables, so Tune's own CSV, JSON and TensorBoard
@@ -15,14 +15,17 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # Tune would ask for one worker after the other; `PackSearcher` knows how many are wanted.
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100000")
 
+import pandas as pd
 import ray
 from ray import tune
 from rich.console import Console
 
 from search_spaces import StudySpec
 from study import ledger
-from study.dispatch import PackScheduler, PackSearcher, PackStopper
-from study.pack_callback import PackCallback
+from study.adaptive.proposals import ProposalQueue
+from study.adaptive.search import AdaptiveSearch, Configuration
+from study.dispatch import PackScheduler, PackSearcher, PackStopper, Queue
+from study.pack_callback import Judge, PackCallback
 from study.pack_checkpoints import FolderCheckpoints, find_resumable
 from study.packing import PackQueue, trial_costs
 from study.planning import PlannedTrial
@@ -33,7 +36,7 @@ from study.workers import WorkerError, Workers, autoscaler_node_types, find_work
 from trainables.datasets import ImageData
 from trainables.tune_trainable import PackTrainable
 
-__all__ = ["ray_session", "run_packs"]
+__all__ = ["ray_session", "run_packs", "run_search"]
 
 
 _own_ray = False  # started by this process, for itself: nothing scales it
@@ -113,12 +116,82 @@ def run_packs(
         gpu=workers.gpus > 0,
         resumed=find_resumable(folder, by_id, done),
     )
+    work = {trial_id: cost.work for trial_id, cost in costs.items()}
+    planned = len(by_id) + len(done)
+    return _train(
+        folder,
+        spec,
+        queue,
+        workers,
+        datasets,
+        attempts,
+        Progress(console, planned, len(done), work),
+    )
+
+
+def run_search(
+    folder: Folder,
+    spec: StudySpec,
+    search: AdaptiveSearch,
+    committed: pd.DataFrame,
+    unfinished: Sequence[Configuration],
+    datasets: Mapping[str, ImageData],
+    *,
+    announce: Callable[[Sequence[PlannedTrial]], None],
+    console: Console,
+) -> bool:
+    """Train what a search proposes until it has proposed all it may, committing as `run_packs`.
+
+    Args:
+        folder: The study's folder.
+        spec: The study.
+        search: Who proposes.
+        committed: Rows of `trials` that are there already.
+        unfinished: Configurations proposed before, of which not all trials are committed.
+        datasets: Images by label.
+        announce: Told of the trials of each pack before they are trained.
+        console: Where to show progress.
+
+    Returns:
+        False when the user interrupted; packs then leave a checkpoint.
+    """
+    node_types = [] if _own_ray else autoscaler_node_types()
+    workers = find_workers(spec.resources, node_types, console)
+    done = set(committed["trial_id"])
+    members = [member for configuration in unfinished for member in configuration.members]
+    waiting = {member.trial_id: member for member in members if member.trial_id not in done}
+    queue = ProposalQueue(
+        search,
+        lambda planned: trial_costs([planned], datasets)[planned.trial_id],
+        committed=committed,
+        unfinished=unfinished,
+        resumed=find_resumable(folder, waiting, done),
+        pack_size=spec.resources.pack_size,
+        workers=workers.count,
+        memory=workers.memory(""),
+        gpu=workers.gpus > 0,
+        announce=announce,
+    )
+    progress = Progress(console, len(done) + len(queue), len(done), queue.work)
+    return _train(folder, spec, queue, workers, datasets, {}, progress, queue)
+
+
+def _train(
+    folder: Folder,
+    spec: StudySpec,
+    queue: Queue,
+    workers: Workers,
+    datasets: Mapping[str, ImageData],
+    attempts: Mapping[str, int],
+    progress: Progress,
+    judge: Judge | None = None,
+) -> bool:
+    """Train all packs of a queue; return False when the user interrupted."""
     searcher = PackSearcher(queue, workers)
     checkpoints = FolderCheckpoints(folder)
-    work = {trial_id: cost.work for trial_id, cost in costs.items()}
-    with Progress(console, len(by_id) + len(done), len(done), work) as progress:
-        callback = PackCallback(folder, spec, searcher, workers, attempts, progress)
-        if by_id:
+    with progress:
+        callback = PackCallback(folder, spec, searcher, workers, attempts, progress, judge)
+        if queue.packs_left:
             _tune(searcher, callback, workers, datasets, checkpoints)
     if not searcher.done:
         return False

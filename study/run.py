@@ -16,12 +16,13 @@ from rich.console import Console
 
 from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, load_spec
 from study import ledger
+from study.adaptive.opening import adaptive_part, check_strategy, representatives
 from study.driver_folder import take_over
 from study.driver_lock import driver_lock
 from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
 from study.loading import Study, load_study
 from study.plan_table import write_plan
-from study.planning import PlannedTrial, check_trials, plan_study
+from study.planning import PlannedTrial, check_trials, plan_study, planned_trial
 from study.storage import Folder
 from study.tables import DONE
 from trainables.datasets import ImageData, load_dataset
@@ -36,7 +37,7 @@ class PreparedStudy:
 
     Attributes:
         spec: The spec, paths in it absolute.
-        planned: Its trials in the planned order.
+        planned: Its trials in the planned order; none where Optuna is to choose them.
         datasets: Images by label.
     """
 
@@ -52,9 +53,17 @@ def prepare_study(spec: StudySpec, data_dir: Path | None = None) -> PreparedStud
         BadInput: It does not, or a dataset cannot be had.
     """
     spec = _with_absolute_paths(spec)
+    if (part := adaptive_part(spec)) is not None:
+        check_strategy(part)
     planned = plan_study(spec, data_dir)
     datasets = {dataset.label: load_dataset(dataset, data_dir) for dataset in spec.datasets}
-    check_trials(planned, datasets)
+    possible = planned
+    if part is not None:
+        possible = [
+            planned_trial(trial, datasets[trial.dataset.label].fingerprint, part.record)
+            for trial in representatives(part)
+        ]
+    check_trials(possible, datasets)
     return PreparedStudy(spec, planned, datasets)
 
 
@@ -112,11 +121,18 @@ def run_study(
             reconcile(folder, prepared.spec, extend)
         else:
             freeze(folder, prepared.spec, _versions())
-        write_plan(folder, prepared.planned)
-        asked = {table for p in prepared.planned for table in p.record.further_tables}
+        asked = {
+            table
+            for part in prepared.spec.all_parts.values()
+            for table in part.record.further_tables
+        }
         ledger.create_tables(folder, sorted(asked))
         console = console or Console(stderr=True)
-        _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
+        if adaptive_part(prepared.spec) is None:
+            write_plan(folder, prepared.planned)
+            _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
+        else:
+            _run_search(folder, prepared, address, cpus, console)
     return load_study(folder)
 
 
@@ -151,19 +167,9 @@ def _run_waiting(
         console.print(f"{name}: all {len(planned)} trials are done already{left}", soft_wrap=True)
         return
     attempts = {trial_id: int(failed[trial_id]) + 1 for trial_id in failed.index}
-    # Ray takes seconds to import, which a study with nothing to do need not wait for.
-    from study.driver_actor import driver_actor
-    from study.ray_run import ray_session, run_packs
+    with _driving(folder, prepared.spec, address, cpus, console) as own:
+        from study.ray_run import run_packs
 
-    def warn(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    # In this order: ray.init sets a SIGTERM handler of its own.
-    with ray_session(address, cpus), driver_actor(folder), _terminate_like_interrupt():
-        # From here on nobody else is at work here, or stops before the next commit.
-        patience = prepared.spec.resources.storage_patience_seconds
-        own = take_over(folder, patience=patience, warn=warn)
-        ledger.clean(own)
         ledger.forget_failed(own, {p.trial_id for p in waiting} & attempts.keys())
         finished = run_packs(
             own,
@@ -179,6 +185,52 @@ def _run_waiting(
             ledger.clean(own)  # of what a driver left that was replaced in the middle of a commit
     if not finished:
         raise KeyboardInterrupt
+
+
+def _run_search(
+    folder: Folder,
+    prepared: PreparedStudy,
+    address: str | None,
+    cpus: int | None,
+    console: Console,
+) -> None:
+    """Run what Optuna proposes."""
+    from study.adaptive.running import SearchRun
+
+    search = SearchRun(folder, prepared.spec, prepared.datasets)
+    if search.done:
+        console.print(
+            f"{prepared.spec.study}: all {search.search.points} points have been tried; --extend "
+            "with more strategy.points goes on",
+            soft_wrap=True,
+        )
+        return
+    with _driving(folder, prepared.spec, address, cpus, console) as own:
+        finished = search.run(own, console)
+        if finished:
+            ledger.clean(own)
+    if not finished:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _driving(
+    folder: Folder, spec: StudySpec, address: str | None, cpus: int | None, console: Console
+) -> Iterator[Folder]:
+    """Start Ray, and take the study over from whoever drove it before."""
+    # Ray takes seconds to import, which a study with nothing to do need not wait for.
+    from study.driver_actor import driver_actor
+    from study.ray_run import ray_session
+
+    def warn(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    # In this order: ray.init sets a SIGTERM handler of its own.
+    with ray_session(address, cpus), driver_actor(folder), _terminate_like_interrupt():
+        # From here on nobody else is at work here, or stops before the next commit.
+        own = take_over(folder, patience=spec.resources.storage_patience_seconds, warn=warn)
+        ledger.clean(own)
+        yield own
 
 
 def _check_resources(resources: ResourceSettings, cpus: int) -> None:

@@ -17,6 +17,8 @@ __all__ = [
     "FURTHER_TABLES",
     "HYPERPARAMETERS",
     "KEYS",
+    "LAYERS",
+    "MEASURED",
     "PLAN",
     "PROBES",
     "SAMPLES",
@@ -121,7 +123,7 @@ def _objective_parts(split: str, images: str) -> list[pa.Field]:
     ]
 
 
-_MEASURED = [
+MEASURED: Final = [
     _optional(
         "epochs_trained",
         _COUNT,
@@ -173,7 +175,7 @@ TRIALS: Final = pa.schema(
         _HYPERPARAMETERS[0],
         _column("dataset_fingerprint", _TEXT, "hash of the images, their split and their order"),
         *_HYPERPARAMETERS[1:],
-        *_MEASURED,
+        *MEASURED,
         _column("attempt", _COUNT, "1 at the first run of the trial, one more at each retry"),
         _optional("node", _TEXT, "host that trained the pack"),
         _optional("started_at", _TIME, "when the attempt began training (UTC)"),
@@ -544,7 +546,7 @@ def _check_statuses(frame: pd.DataFrame) -> None:
     completed, failed = (frame[frame["status"] == status] for status in ("completed", "failed"))
     if failed["error"].isna().any():
         raise ValueError("trials.error: null, for a failed trial")
-    for field in _MEASURED:
+    for field in MEASURED:
         if completed[field.name].isna().any():
             raise ValueError(f"trials.{field.name}: null or NaN, for a completed trial")
         if failed[field.name].notna().any():

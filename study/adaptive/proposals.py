@@ -31,6 +31,7 @@ class ProposalQueue:
     Attributes:
         workers: How many packs run at a time, as far as is known now.
         memory: Bytes that a pack may use, on the worker that was there last.
+        work: Floating-point operations by trial_id, of the trials in packs so far.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ProposalQueue:
         workers: int,
         memory: int,
         gpu: bool,
+        announce: Callable[[Sequence[PlannedTrial]], None] = lambda members: None,
     ) -> None:
         """Go on with a search.
 
@@ -58,6 +60,7 @@ class ProposalQueue:
             workers: How many packs run at a time.
             memory: Bytes that a pack may use.
             gpu: Whether packs run on GPUs.
+            announce: Told of the trials of each pack that is filled.
         """
         self.workers = workers
         self.memory = memory
@@ -65,13 +68,16 @@ class ProposalQueue:
         self._cost = cost
         self._pack_size = pack_size
         self._gpu = gpu
+        self._announce = announce
         self._rows = {row["trial_id"]: row for row in committed.to_dict("records")}
         self._open: dict[int, Configuration] = {}
         self._exhausted = False
         self._first = deque(resumed)
-        self._taken = {member.trial_id for pack in resumed for member in pack.members}
+        members = [member for pack in resumed for member in pack.members]
+        self._taken = {member.trial_id for member in members}
+        self.work = {member.trial_id: cost(member).work for member in members}
         self._pool: list[Configuration] = []
-        self._seeds = 1
+        self._seeds = search.seeds
         for configuration in unfinished:
             self._add(configuration)
 
@@ -103,6 +109,7 @@ class ProposalQueue:
         shape = self._search.shape(chosen[0])
         while shape and len(members) + self._seeds <= lanes and (more := self._ask(shape)):
             members += self._take(more)
+        self._announce(members)
         return cut_pack(members)
 
     def put_back(self, pack: PlannedPack) -> None:
@@ -113,17 +120,25 @@ class ProposalQueue:
         """Put the members of a pack that failed back, each to run by itself."""
         self._first += [cut_pack([member]) for member in pack.members]
 
-    def report(self, epoch: int, lanes: Mapping[str, Mapping[str, Any]], column: str) -> list[str]:
-        """Report what lanes measured after an epoch; return those of hopeless configurations.
+    @property
+    def prunes(self) -> bool:
+        """Whether configurations may be given up before their last epoch."""
+        return self._search.prunes
 
-        Only configurations of which all lanes are there are judged.
+    def report(self, lanes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Report what the lanes of a pack measured after an epoch; return those to prune.
+
+        Only configurations of which all lanes are there are judged, and given up as a whole.
         """
+        column = self._search.followed
+        if column is None:
+            return []
         hopeless: list[str] = []
         for number, configuration in self._open.items():
             ids = [member.trial_id for member in configuration.members]
             if all(trial_id in lanes for trial_id in ids):
                 values = [float(lanes[trial_id][column]) for trial_id in ids]
-                if self._search.report(number, epoch, values):
+                if self._search.report(number, int(lanes[ids[0]]["epoch"]), values):
                     hopeless += ids
         return hopeless
 
@@ -156,7 +171,6 @@ class ProposalQueue:
 
     def _add(self, configuration: Configuration) -> bool:
         """Let a configuration wait, if any of its trials is still to be trained."""
-        self._seeds = len(configuration.members)
         self._open[configuration.number] = configuration
         if self._missing(configuration):
             self._pool.append(configuration)
@@ -169,6 +183,7 @@ class ProposalQueue:
         missing = self._missing(configuration)
         self._pool.remove(configuration)
         self._taken |= {member.trial_id for member in missing}
+        self.work |= {member.trial_id: self._cost(member).work for member in missing}
         return missing
 
     def _missing(self, configuration: Configuration) -> list[PlannedTrial]:

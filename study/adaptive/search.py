@@ -13,6 +13,7 @@ from search_spaces import Trial
 from search_spaces.optuna_strategy import Comparison, OptunaStrategy
 from study.adaptive.space import SearchSpace
 from study.planned_trial import PlannedTrial
+from study.tables import EPOCHS
 
 __all__ = ["AdaptiveSearch", "Configuration"]
 
@@ -67,6 +68,23 @@ class AdaptiveSearch:
         self._asked: dict[int, optuna.Trial] = {}
 
     @property
+    def seeds(self) -> int:
+        """Trials of a configuration."""
+        return self._space.seeds
+
+    @property
+    def prunes(self) -> bool:
+        """Whether configurations may be given up before their last epoch."""
+        return self._strategy.pruner is not None
+
+    @property
+    def followed(self) -> str | None:
+        """The column of `epochs` that is reported along the way, if the objective is there."""
+        column = self._strategy.objectives[0].column
+        alone = len(self._strategy.objectives) == 1  # Optuna follows one objective only
+        return column if alone and column in EPOCHS.names else None
+
+    @property
     def points(self) -> int:
         """Configurations to propose, all in all."""
         return self._strategy.points
@@ -119,7 +137,9 @@ class AdaptiveSearch:
         mean = goal.value(sum(values) / len(values))
         if math.isnan(mean):
             return False
-        proposal.report(mean, epoch)
+        seen = self._study.get_trials(deepcopy=False)[number].intermediate_values
+        if epoch not in seen:  # else it goes on from a checkpoint
+            proposal.report(mean, epoch)
         return proposal.should_prune()
 
     def tell(self, number: int, rows: pd.DataFrame) -> FrozenTrial:
@@ -208,11 +228,10 @@ class AdaptiveSearch:
 
     def _intermediate(self, ids: Collection[str], epochs: pd.DataFrame) -> dict[int, float]:
         """Return the means of the objective by epoch, as far as all seeds went."""
-        column = self._strategy.objectives[0].column
-        if len(self._strategy.objectives) > 1 or column not in epochs:
+        if self.followed is None:
             return {}
         own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)]
-        grouped = own.groupby("epoch")[column].agg(["mean", "count"])
+        grouped = own.groupby("epoch")[self.followed].agg(["mean", "count"])
         goal = self._strategy.objectives[0]
         whole = grouped.loc[grouped["count"] == len(ids), "mean"]
         return {int(epoch): goal.value(float(mean)) for epoch, mean in whole.items()}  # type: ignore[call-overload]

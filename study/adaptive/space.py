@@ -64,6 +64,12 @@ class SearchSpace:
         self._parameters = list(self._all_parameters())
 
     @property
+    def seeds(self) -> int:
+        """Trials of a point."""
+        axes = self._part.axes
+        return len(axes.data_seed.values()) * len(axes.seed.values())
+
+    @property
     def names(self) -> list[str]:
         """All parameters, those that exist under a condition among them."""
         return [parameter.name for parameter in self._parameters]
@@ -72,6 +78,11 @@ class SearchSpace:
     def shape_names(self) -> list[str]:
         """Parameters that all trials of a pack have in common."""
         return [p.name for p in self._parameters if p.axis in SHAPE_AXES]
+
+    def allows(self, name: str, value: Any) -> bool:
+        """Whether Optuna might choose a value of a parameter."""
+        (parameter,) = [p for p in self._parameters if p.name == name]
+        return _holds(parameter.distribution, value)
 
     def suggest(self, proposal: optuna.Trial) -> dict[str, Any]:
         """Let Optuna choose a value of each parameter.
@@ -276,4 +287,7 @@ def _is_of(entry: EqualLayers, trial: Trial) -> bool:
 def _holds(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    return distribution._contains(distribution.to_internal_repr(value))
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:  # no number at all
+        return False

@@ -179,7 +179,8 @@ def test_only_a_configuration_of_which_all_lanes_are_there_is_judged(there: int)
     pack = queue.next_pack()
     assert pack is not None
     bad, good = pack.members[:2], pack.members[2:]
-    lanes = {m.trial_id: {"test_elbo": -50.0} for m in bad[:there]}
-    lanes |= {m.trial_id: {"test_elbo": -5.0} for m in good}
-    hopeless = queue.report(1, lanes, "test_elbo")
+    lanes = {m.trial_id: {"test_elbo": -50.0, "epoch": 1} for m in bad[:there]}
+    lanes |= {m.trial_id: {"test_elbo": -5.0, "epoch": 1} for m in good}
+    hopeless = queue.report(lanes)
+    assert queue.report(lanes) == hopeless  # as from a checkpoint
     assert hopeless == ([m.trial_id for m in bad] if there == 2 else [])
