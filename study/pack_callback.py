@@ -141,7 +141,7 @@ class PackCallback(Callback):
         if problem := result.get(CHECKPOINT_PROBLEM):
             self._progress.warn(f"{pack.pack_id} goes on without a new checkpoint: {problem}")
         self._progress.report(pack, result)
-        hopeless = self._judge.report(result.get("lanes", {})) if self._judge else []
+        hopeless = self._judge.report(result.get("lanes", {})) if self._judge is not None else []
         if rows is None:
             if hopeless:
                 actor: Any = trial.temporary_state.ray_actor
@@ -150,7 +150,7 @@ class PackCallback(Callback):
         commit_pack(
             self._folder, self._spec.study, pack, rows, self._attempts, result.get("hostname")
         )
-        if self._judge:
+        if self._judge is not None:
             self._judge.finish(rows.trials.to_dict("records"))
         self._checkpoints.delete(pack.pack_id)
         self._progress.finish(pack, rows.trials)
@@ -190,7 +190,7 @@ class PackCallback(Callback):
             self._searcher.split(trial.trial_id)
         else:
             commit_failed(self._folder, self._spec.study, pack, self._attempts, reason)
-            if self._judge:
+            if self._judge is not None:
                 self._judge.finish(
                     {"trial_id": member.trial_id, "status": "failed"} for member in pack.members
                 )
@@ -211,7 +211,7 @@ class PackCallback(Callback):
         if pack is not None:
             resources = self._spec.resources
             report_seconds = max(REPORT_SECONDS, self._workers.count / RESULTS_PER_SECOND)
-            if self._judge and self._judge.prunes:
+            if self._judge is not None and self._judge.prunes:
                 report_seconds = 0.0
             config = pack_config(
                 pack.pack_id,
