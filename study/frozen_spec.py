@@ -8,6 +8,7 @@ import yaml
 
 from search_spaces import (
     BadInput,
+    OptunaStrategy,
     RecordSettings,
     StudySpec,
     Trial,
@@ -97,6 +98,9 @@ def reconcile(folder: Folder, spec: StudySpec, extend: bool = False) -> None:
 
 
 def _check_extension(old: StudySpec, new: StudySpec) -> None:
+    if isinstance(old.strategy, OptunaStrategy):
+        _check_more_points(old, new)
+        return
     before, after = _records(old), _records(new)
     lost = [trial for trial in before if trial not in after]
     changed = [trial for trial in before if trial in after and before[trial] != after[trial]]
@@ -112,6 +116,23 @@ def _check_extension(old: StudySpec, new: StudySpec) -> None:
             f"study: --extend only adds points, but {len(lost)} planned trials of {new.study!r} "
             f"are not in the new spec: {_points(lost, planned)}{more}; add them, or give the "
             f"study another name:\n{_difference(old, new)}"
+        )
+
+
+def _check_more_points(old: StudySpec, new: StudySpec) -> None:
+    """Of a study in which Optuna chooses, only the number of points may grow."""
+    assert isinstance(old.strategy, OptunaStrategy)
+    points = getattr(new.strategy, "points", 0)
+    more = old.strategy.model_copy(update={"points": points})
+    if old.model_copy(update={"strategy": more}).all_parts != new.all_parts:
+        raise BadInput(
+            f"study: Optuna has chosen points of {new.study!r} in the light of its old spec; "
+            f"--extend with more strategy.points, and change nothing else:\n{_difference(old, new)}"
+        )
+    if points < old.strategy.points:
+        raise BadInput(
+            f"strategy.points: {points} is fewer than the {old.strategy.points} that were given "
+            "before; give as many or more"
         )
 
 

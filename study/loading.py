@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from search_spaces import BadInput, StudySpec, nearest_name
+from search_spaces import BadInput, OptunaStrategy, StudySpec, nearest_name
 from study.data_description import read_datasets
 from study.frozen_spec import SPEC_FILE, read_frozen
 from study.ledger import committed, read_trials, scan_rows
@@ -69,7 +69,7 @@ class Study:
     @cached_property
     def planned(self) -> int:
         """How many trials are planned."""
-        return count_planned(self.folder)
+        return _planned(self.folder, self.spec)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -243,13 +243,22 @@ def _study_names(storage: Folder) -> list[str]:
     return [name for name in storage.folders() if storage.exists(f"{name}/{SPEC_FILE}")]
 
 
+def _planned(folder: Folder, spec: StudySpec) -> int:
+    """Return how many trials are planned, or how many Optuna may propose."""
+    if isinstance(spec.strategy, OptunaStrategy):
+        assert spec.axes is not None
+        seeds = len(spec.axes.data_seed.values()) * len(spec.axes.seed.values())
+        return spec.strategy.points * seeds
+    return count_planned(folder)
+
+
 def summarise(folder: Folder) -> StudySummary:
     """Count the trials of one study."""
     status = committed(folder)["status"]
     times = [time for time in folder.modified("trials", ".parquet").values() if time]
     return StudySummary(
         study=folder.name,
-        planned=count_planned(folder),
+        planned=_planned(folder, read_frozen(folder).spec),
         done=int(status.isin(DONE).sum()),
         failed=int((status == "failed").sum()),
         created=min(times, default=None),

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, load_spec
+from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, Trial, load_spec
 from study import ledger
-from study.adaptive.opening import adaptive_part, check_strategy, representatives
+from study.adaptive.opening import adaptive_part, check_strategy, drawn_points, representatives
 from study.driver_folder import take_over
 from study.driver_lock import driver_lock
 from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
@@ -37,7 +37,8 @@ class PreparedStudy:
 
     Attributes:
         spec: The spec, paths in it absolute.
-        planned: Its trials in the planned order; none where Optuna is to choose them.
+        planned: Its trials in the planned order. Where Optuna is to choose them, as many as it may
+            that chance has chosen: enough for an estimate.
         datasets: Images by label.
     """
 
@@ -57,14 +58,16 @@ def prepare_study(spec: StudySpec, data_dir: Path | None = None) -> PreparedStud
         check_strategy(part)
     planned = plan_study(spec, data_dir)
     datasets = {dataset.label: load_dataset(dataset, data_dir) for dataset in spec.datasets}
-    possible = planned
-    if part is not None:
-        possible = [
-            planned_trial(trial, datasets[trial.dataset.label].fingerprint, part.record)
-            for trial in representatives(part)
-        ]
-    check_trials(possible, datasets)
-    return PreparedStudy(spec, planned, datasets)
+    if part is None:
+        check_trials(planned, datasets)
+        return PreparedStudy(spec, planned, datasets)
+
+    def plan(trials: list[Trial]) -> list[PlannedTrial]:
+        prints = {label: data.fingerprint for label, data in datasets.items()}
+        return [planned_trial(t, prints[t.dataset.label], part.record) for t in trials]
+
+    check_trials(plan(representatives(part)), datasets)
+    return PreparedStudy(spec, plan(drawn_points(part)), datasets)
 
 
 def run_study(

@@ -26,7 +26,14 @@ from study.adaptive.tools import build_pruner, build_sampler, open_storage
 from study.planned_trial import PlannedTrial
 from study.tables import EPOCHS, MEASURED
 
-__all__ = ["adaptive_part", "check_strategy", "open_search", "representatives", "trials_of_rows"]
+__all__ = [
+    "adaptive_part",
+    "check_strategy",
+    "drawn_points",
+    "open_search",
+    "representatives",
+    "trials_of_rows",
+]
 
 
 def adaptive_part(spec: StudySpec) -> Part | None:
@@ -84,6 +91,8 @@ def check_strategy(part: Part) -> None:
             )
     for place, point in enumerate(strategy.first):
         _check_point(f"strategy.first.{place}", point, space)
+    if strategy.storage is not None:
+        open_storage(strategy.storage)
 
 
 def representatives(part: Part) -> list[Trial]:
@@ -118,6 +127,16 @@ def _ends(axis: Any) -> list[Any]:
     if hasattr(axis, "choices"):
         return list(axis.choices)
     return list(axis.range if hasattr(axis, "range") else axis.log_range)
+
+
+def drawn_points(part: Part) -> list[Trial]:
+    """Draw as many points as may be proposed at random, with all their seeds: for an estimate."""
+    assert isinstance(part.strategy, OptunaStrategy)
+    space = SearchSpace(part)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    points = (space.suggest(study.ask()) for _ in range(part.strategy.points))
+    return [trial for point in points for trial in space.trials(point)]
 
 
 def open_search(

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces import FULL, BadInput, load_spec
+from search_spaces import FULL, BadInput, OptunaStrategy, load_spec
 from study.commands.options import data_option, spec_arguments, storage_option, wide_console
 from study.progress import readable_seconds
 
@@ -169,7 +169,14 @@ def _plan_on_gpus(
 def _title(prepared: "PreparedStudy") -> str:
     spec = prepared.spec
     scale = "" if spec.scale == FULL else f", scale {spec.scale!r}"
-    return f"{spec.study}: {len(prepared.planned):,} trials{scale}"
+    strategy = spec.strategy
+    chosen = ""
+    if isinstance(strategy, OptunaStrategy):
+        pruner = f", pruned by {strategy.pruner.name}" if strategy.pruner else ""
+        chosen = (
+            f" at most, chosen by Optuna ({strategy.sampler.name}){pruner}; here drawn at random"
+        )
+    return f"{spec.study}: {len(prepared.planned):,} trials{chosen}{scale}"
 
 
 def _mebibytes(size: int) -> str:

@@ -1,0 +1,183 @@
+"""A study in which Optuna chooses: through the command line, killed and resumed, and extended."""
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tests.end_to_end.command import (
+    CPUS,
+    left_over,
+    started,
+    succeed,
+    table,
+    vae_study,
+    wait_until,
+    write_spec,
+)
+
+POINTS, EPOCHS = 10, 9
+SPEC: dict[str, Any] = {
+    "study": "adaptive",
+    "dataset": {"name": "tiles", "train_images": 600, "test_images": 100},
+    "axes": {
+        "architecture": {"family": "dense", "depth": [1, 2], "width": 16},
+        "latent_dim": 4,
+        "beta": {"log_range": [0.05, 5.0]},
+        "learning_rate": {"log_range": [0.0001, 0.01]},
+        "seed": [0, 1],
+    },
+    "training": {"epochs": EPOCHS, "precision": "float64"},
+    "resources": {"pack_size": 4, "checkpoint_seconds": 0},
+    "strategy": {
+        "name": "optuna",
+        "points": POINTS,
+        "objectives": {"maximise": "test_elbo"},
+        "constraints": ["active_units <= 3"],
+        "pruner": {"name": "successive_halving", "min_resource": 1, "reduction_factor": 3},
+        "first": [{"beta": 1.0, "depth": 2}],
+    },
+}
+
+
+def of_optuna(folder: Path, study: str = "adaptive") -> list[optuna.trial.FrozenTrial]:
+    journal = folder / "studies" / study / "optuna.journal"
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    return optuna.load_study(study_name=study, storage=storage).get_trials()
+
+
+def assert_in_line(folder: Path, points: int = POINTS) -> None:
+    """Each of Optuna's trials is what the tables say of its seeds, and there are no others."""
+    trials = table(folder, "adaptive", "trials").set_index("trial_id")
+    epochs = table(folder, "adaptive", "epochs")
+    frozen = of_optuna(folder)
+    assert len(frozen) == points
+    named = [trial_id for trial in frozen for trial_id in trial.user_attrs["trial_ids"]]
+    assert sorted(named) == sorted(trials.index)
+    assert len(set(named)) == 2 * points
+    for trial in frozen:
+        own = trials.loc[trial.user_attrs["trial_ids"]]
+        assert own["beta"].nunique() == 1
+        assert trial.params["beta"] == pytest.approx(own["beta"].iloc[0], rel=1e-11)
+        assert {trial.params["depth"]} == set(own["depth"])
+        history = epochs[epochs["trial_id"].isin(own.index)].groupby("epoch")["test_elbo"].mean()
+        expected = history[history.index.isin(trial.intermediate_values)].to_dict()
+        assert trial.intermediate_values == pytest.approx(expected)
+        if set(own["status"]) == {"completed"}:
+            assert trial.state == TrialState.COMPLETE
+            assert trial.value == pytest.approx(own["test_elbo"].mean())
+            assert trial.constraints["active_units <= 3"] == own["active_units"].mean() - 3
+        else:
+            assert set(own["status"]) == {"pruned"}
+            assert trial.state == TrialState.PRUNED
+            assert own["epochs_trained"].nunique() == 1
+            assert own["epochs_trained"].iloc[0] < EPOCHS
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adaptive")
+    done = succeed(folder, "run", write_spec(folder, SPEC), *CPUS)
+    assert "pruned" in done
+    return folder
+
+
+def test_tables_and_optuna_tell_the_same(ran: Path) -> None:
+    assert_in_line(ran)
+    states = Counter(trial.state for trial in of_optuna(ran))
+    assert states[TrialState.COMPLETE] > 0
+    assert states[TrialState.PRUNED] > 0
+    first = of_optuna(ran)[0]
+    assert (first.params["beta"], first.params["depth"]) == (1.0, 2)
+    assert left_over(ran / "studies" / "adaptive") == []
+    assert f"{2 * POINTS} of {2 * POINTS} trials done" in succeed(ran, "status", "adaptive")
+
+
+def test_it_knows_when_it_is_done_and_goes_on_with_more_points(ran: Path, tmp_path: Path) -> None:
+    again = vae_study(ran, "resume", "adaptive", *CPUS)
+    assert again.returncode == 0
+    assert f"all {POINTS} points have been tried" in again.stderr
+    spec = write_spec(ran, SPEC)
+    more = ["--set", f"strategy.points={POINTS + 2}"]
+    refused = vae_study(ran, "run", spec, *more, *CPUS)
+    assert refused.returncode == 2
+    assert "--extend" in refused.stderr
+    for change in ("strategy.objectives.minimise=test_kl", "training.epochs=5"):
+        refused = vae_study(ran, "run", spec, "--set", change, "--extend", *CPUS)
+        assert refused.returncode == 2, refused.stderr
+    before = table(ran, "adaptive", "trials")
+    succeed(ran, "run", spec, *more, "--extend", *CPUS)
+    after = table(ran, "adaptive", "trials")
+    kept = after[after["trial_id"].isin(before["trial_id"])]
+    assert len(after) == len(before) + 4
+    pd.testing.assert_frame_equal(
+        *(f.sort_values("trial_id", ignore_index=True) for f in (kept, before))
+    )
+    assert_in_line(ran, POINTS + 2)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "journal"])
+def test_killed_it_goes_on_and_repeats_nothing(tmp_path: Path, lost: str) -> None:
+    spec = write_spec(tmp_path, SPEC)
+    trials = tmp_path / "studies" / "adaptive" / "trials"
+    with started(tmp_path, "run", spec, *CPUS) as driver:
+        wait_until(lambda: len(list(trials.glob("pack-*.parquet"))) >= 2, what="two packs")
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    before = table(tmp_path, "adaptive", "trials")
+    if lost == "journal":
+        (tmp_path / "studies" / "adaptive" / "optuna.journal").unlink()
+    succeed(tmp_path, "resume", "adaptive", *CPUS)
+    after = table(tmp_path, "adaptive", "trials")
+    kept = after[after["trial_id"].isin(before["trial_id"])]
+    pd.testing.assert_frame_equal(
+        *(f.sort_values("trial_id", ignore_index=True) for f in (kept, before))
+    )
+    assert_in_line(tmp_path)
+
+
+BAD = [
+    ("strategy.objectives.maximise=test_elbow", "strategy.objectives.0: 'test_elbow' is no measur"),
+    ("strategy.constraints=[beta <= 1]", "strategy.constraints.0: 'beta' is no measured column"),
+    ("strategy.constraints=[active_units]", "strategy.constraints: 'active_units' is not a compar"),
+    (
+        "strategy.sampler=tpo",
+        "strategy.sampler: 'tpo' is not a sampler of Optuna (did",
+    ),
+    ("strategy.sampler={name: tpe, n_start: 3}", "strategy.sampler.n_start: TPESampler has no suc"),
+    ("strategy.pruner=halving", "strategy.pruner: 'halving' is not a pruner of Optuna"),
+    (
+        "strategy.objectives=[{maximise: test_elbo}, {minimise: active_units}]",
+        "strategy: has the p",
+    ),
+    ("strategy.objectives.maximise=test_mse", "strategy.pruner: 'successive_halving' goes by the"),
+    ("strategy.first=[{beta: 9}]", "strategy.first.0.beta: 9 is not among the values of its axis"),
+    ("strategy.first=[{betta: 1}]", "strategy.first.0.betta: is nothing that Optuna may choose"),
+    ("strategy.storage=postgresql://u:secret@127.0.0.1:9/none", "strategy.storage: 'postgresql:"),
+    ("axes={architecture: linear, latent_dim: 4}", "axes: each has a single value"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[change for change, _ in BAD])
+def test_what_cannot_be_sought_is_one_error(tmp_path: Path, change: str, message: str) -> None:
+    refused = vae_study(tmp_path, "run", write_spec(tmp_path, SPEC), "--set", change, *CPUS)
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.strip().startswith(f"vae-study: {message}"), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "secret" not in refused.stderr
+    assert not (tmp_path / "studies" / "adaptive" / "trials").exists()
+
+
+def test_a_plan_says_what_it_would_take_at_most(tmp_path: Path) -> None:
+    planned = succeed(tmp_path, "plan", write_spec(tmp_path, SPEC), *CPUS)
+    words = " ".join(planned.split())
+    assert f"adaptive: {2 * POINTS} trials at most, chosen by Optuna (tpe), pruned by" in words
+    assert not (tmp_path / "studies").exists()
