@@ -66,6 +66,8 @@ class AdaptiveSearch:
         self._study = study
         self._plan = plan
         self._asked: dict[int, optuna.Trial] = {}
+        named = (trial.user_attrs.get(TRIAL_IDS) for trial in study.get_trials(deepcopy=False))
+        self._known = {tuple(ids) for ids in named if ids}
 
     @property
     def seeds(self) -> int:
@@ -91,9 +93,8 @@ class AdaptiveSearch:
 
     @property
     def proposed(self) -> int:
-        """Configurations proposed so far, whatever became of them."""
-        states = [trial.state for trial in self._study.get_trials(deepcopy=False)]
-        return sum(state != TrialState.WAITING for state in states)
+        """Configurations proposed so far, whatever became of them; equal ones count once."""
+        return len(self._known)
 
     @property
     def left(self) -> int:
@@ -113,7 +114,9 @@ class AdaptiveSearch:
         parameters = self._space.suggest(proposal)
         self._asked[proposal.number] = proposal
         configuration = self._configuration(proposal.number, parameters)
-        proposal.set_user_attr(TRIAL_IDS, [member.trial_id for member in configuration.members])
+        ids = [member.trial_id for member in configuration.members]
+        proposal.set_user_attr(TRIAL_IDS, ids)
+        self._known.add(tuple(ids))
         return configuration
 
     def shape(self, configuration: Configuration) -> dict[str, Any]:
@@ -212,6 +215,7 @@ class AdaptiveSearch:
             if added.issuperset(ids) or len(rows) < len(ids):
                 continue
             added |= set(ids)
+            self._known.add(tuple(ids))
             state = _state(rows["status"])
             complete = state == TrialState.COMPLETE
             self._study.add_trial(

@@ -21,14 +21,21 @@ _NEEDS_OBJECTS = {"PartialFixedSampler", "GridSampler", "BaseGASampler", "BaseSa
 _PRUNERS_OF_PRUNERS = {"PatientPruner", "BasePruner", "NopPruner"}
 
 
-def build_sampler(strategy: OptunaStrategy) -> optuna.samplers.BaseSampler:
-    """Build the sampler of a strategy, with its seed.
+def build_sampler(strategy: OptunaStrategy, after: int = 0) -> optuna.samplers.BaseSampler:
+    """Build the sampler of a strategy.
+
+    Args:
+        strategy: Which one, with which options.
+        after: How many points there are already. A sampler that goes on draws from another stream
+            than the one that began; but for QMC, which numbers its points.
 
     Raises:
         BadInput: There is none of that name, or it does not take an option.
     """
     found = _classes(optuna.samplers, "Sampler", _NEEDS_OBJECTS)
-    sampler: optuna.samplers.BaseSampler = _build("sampler", strategy.sampler, found, strategy.seed)
+    qmc = _short(strategy.sampler.name, "Sampler") == "qmc"
+    seed = strategy.seed if qmc else strategy.seed + 1_000_003 * after
+    sampler: optuna.samplers.BaseSampler = _build("sampler", strategy.sampler, found, seed)
     return sampler
 
 

@@ -226,3 +226,14 @@ def test_a_lost_journal_is_made_again_from_the_tables() -> None:
     assert again.search.left == 35
     repeated, _ = restarted(again, new)
     assert len(repeated.study.trials) == 5
+
+
+def test_a_new_process_does_not_draw_what_the_first_one_drew() -> None:
+    talk = Conversation(sampler="random")
+    for _ in range(3):
+        asked = talk.search.ask()
+        talk.search.tell(asked.number, talk.train(asked))
+    again, _ = restarted(talk, optuna.create_study(direction="maximize"))
+    drawn = {again.search.ask().members[0].trial_id for _ in range(3)}
+    assert not drawn & {row["trial_id"] for row in talk.rows}
+    assert (again.search.proposed, again.search.left) == (6, 34)
