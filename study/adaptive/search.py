@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_spaces import Trial
 from search_spaces.optuna_strategy import Comparison, OptunaStrategy
 from study.adaptive.space import SearchSpace
+from study.adaptive.tools import build_sampler
 from study.planned_trial import PlannedTrial
 from study.tables import EPOCHS
 
@@ -196,11 +197,10 @@ class AdaptiveSearch:
                     self.tell(frozen.number, trials[trials["trial_id"].isin(ids)])
                 else:
                     waiting.append(self._configuration(frozen.number, frozen.params))
-        self._add(
-            [points[trial_id] for trial_id in trials["trial_id"] if trial_id in known - told],
-            trials,
-            epochs,
-        )
+        new = [points[trial_id] for trial_id in trials["trial_id"] if trial_id in known - told]
+        self._add(new, trials, epochs)
+        # This process would else draw what the first one drew.
+        self._study.sampler = build_sampler(self._strategy, len(self._known))
         return waiting
 
     def _add(self, ours: list[Trial], trials: pd.DataFrame, epochs: pd.DataFrame) -> None:

@@ -235,5 +235,9 @@ def test_a_new_process_does_not_draw_what_the_first_one_drew() -> None:
         talk.search.tell(asked.number, talk.train(asked))
     again, _ = restarted(talk, optuna.create_study(direction="maximize"))
     drawn = {again.search.ask().members[0].trial_id for _ in range(3)}
+    beginning = Conversation(sampler="random").search
+    assert {beginning.ask().members[0].trial_id for _ in range(3)} < {
+        row["trial_id"] for row in talk.rows
+    }
     assert not drawn & {row["trial_id"] for row in talk.rows}
     assert (again.search.proposed, again.search.left) == (6, 34)
