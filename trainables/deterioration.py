@@ -9,13 +9,16 @@ Phases follow each other; those of no epochs are left out.
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from search_spaces import DeteriorationProbe
 
-__all__ = ["ProbedLane", "UnitState", "go_on", "next_epoch"]
+__all__ = ["ProbedLane", "UnitState", "epochs_left", "expected_epochs", "go_on", "next_epoch"]
 
 _FIRST = "settling"
 _AFTER = {"settling": "deterioration", "deterioration": "collapse", "collapse": "recovery"}
+_EXPECTED_NOISE = 1.0
+"""By the variance law no code has a greater standard deviation, so this much noise drowns it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,30 @@ def go_on(lane: ProbedLane, unit: UnitState, settings: DeteriorationProbe) -> Pr
         noise = 0.0 if phase == "recovery" else lane.noise
         lane = replace(lane, phase=phase, epochs_in_phase=0, noise=noise)
     return lane
+
+
+def expected_epochs(settings: DeteriorationProbe) -> int:
+    """Return how many epochs a probe is expected to take: what estimates of its time count.
+
+    Noise is expected to grow to a standard deviation of 1 and no further, and then to stay for all
+    of `collapse_epochs`, so that the unit that is given up sooner takes less. One that compensates,
+    by larger codes, takes more.
+    """
+    return epochs_left(ProbedLane(0, [0]), settings)
+
+
+def epochs_left(lane: ProbedLane, settings: DeteriorationProbe) -> int:
+    """Return how many epochs a probe that goes on is still expected to take, at least one."""
+    noisy = ceil(min(_EXPECTED_NOISE, settings.most) / settings.increment - 1e-9)
+    expected = {
+        "settling": settings.settling_epochs,
+        "deterioration": max(1, noisy),
+        "collapse": settings.collapse_epochs,
+        "recovery": settings.recovery_epochs,
+    }
+    phases = list(expected)
+    later = sum(expected[phase] for phase in phases[phases.index(lane.phase) + 1 :])
+    return max(1, max(0, expected[lane.phase] - lane.epochs_in_phase) + later)
 
 
 def _is_over(lane: ProbedLane, unit: UnitState, settings: DeteriorationProbe) -> bool:
