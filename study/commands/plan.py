@@ -177,7 +177,7 @@ def _print_probes(console: Console, prepared: "PreparedStudy") -> None:
         return
     epochs = sorted({expected_epochs(probe) for probe in probes})
     console.print(
-        f"{len(probes):,} trials go on through a probe, counted with "
+        f"trials that go on through a probe: {len(probes):,}, counted with "
         f"{' or '.join(map(str, epochs))} epochs more; it ends when their units say so",
         highlight=False,
     )

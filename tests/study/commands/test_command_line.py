@@ -220,7 +220,7 @@ def test_plan_counts_probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     settings += ("--set", "axes.latent_dim=[2]", "--set", "axes.architecture=[linear]")
     done = invoke(*ON_GPUS, *settings, "--samples-per-second", "100")
     assert "4 min 10 s" in done.output
-    assert "1 trials go on through a probe, counted with 17 epochs more" in done.output
+    assert "trials that go on through a probe: 1, counted with 17 epochs more" in done.output
 
 
 @pytest.mark.parametrize(
