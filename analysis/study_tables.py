@@ -1,7 +1,7 @@
 """The tables of one study as a report takes them: what `study` reads, and `analysis` relies on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ class StudyTables:
         active_kl: The spec's threshold on the KL, nats.
         spec: The resolved spec as YAML.
         versions: Versions of what trained it, by name.
+        probes: Rows of `probes`; none where the spec asks for no probe.
     """
 
     study: str
@@ -41,3 +42,4 @@ class StudyTables:
     active_kl: float
     spec: str
     versions: Mapping[str, str]
+    probes: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -37,6 +37,7 @@ def study_tables(study: Study) -> StudyTables:
         active_kl=study.spec.record.active_kl,
         spec=dump_spec(study.spec),
         versions={name: str(version) for name, version in study.versions.items()},
+        probes=study.probes,
     )
 
 
