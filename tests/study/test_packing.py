@@ -239,7 +239,8 @@ def test_trials_that_share_a_cost_have_it() -> None:
 def test_a_probe_is_work_and_goes_before_what_trains_as_long_without() -> None:
     tiles = TilesDataset(train_images=100, test_images=10)
     axes = {"architecture": "linear", "latent_dim": 2}
-    probe = {"name": "deterioration", "collapse_epochs": 0, "recovery_epochs": 9}  # 20 epochs
+    probe = {"name": "deterioration", "increment": 0.25}
+    probe |= {"collapse_epochs": 0, "recovery_epochs": 9}  # 1 + 10 + 9 epochs
     parts = {
         "plain": {"axes": axes | {"seed": [0]}},
         "longer": {"axes": axes | {"seed": [1]}, "training": {"epochs": 29}},

@@ -141,12 +141,12 @@ def test_every_course_ends_in_order(states: list[UnitState], settings: Deteriora
             assert lane.noise == 0
 
 
-def test_the_expected_length_is_that_of_a_unit_drowned_by_noise_of_one() -> None:
-    """The preset's probe: 1 settling, 10 of noise to 1.0, 20 that wait in vain, 40 of recovery."""
+def test_the_expected_length_is_that_of_a_unit_that_noise_of_two_and_a_half_drowns() -> None:
+    """The preset's probe: 1 settling, 25 of noise to 2.5, 20 that wait in vain, 40 of recovery."""
     pays, fails = UnitState(5, 1, 0.1), UnitState(0.5, 1, 0.4)
     settings = DeteriorationProbe()
-    assert expected_epochs(settings) == 1 + 10 + 20 + 40
-    assert len(course(settings, [pays] * 11 + [fails])) == expected_epochs(settings)
+    assert expected_epochs(settings) == 1 + 25 + 20 + 40
+    assert len(course(settings, [pays] * 26 + [fails])) == expected_epochs(settings)
     weaker = DeteriorationProbe(most=0.3, collapse_epochs=0)
     assert expected_epochs(weaker) == 1 + 3 + 40
     assert len(course(weaker, [pays])) == expected_epochs(weaker)
@@ -336,8 +336,8 @@ def test_rows_fit_the_table_and_resuming_after_any_epoch_gives_the_same(data: De
     assert max(done) == trials[0].epochs
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
-    # 5 of 5 + 9 epochs: 1 settling, 3 of noise to 1.2, 2 and 3 after that.
-    assert shares[trials[0].epochs] == pytest.approx(5 / 14)
+    # 5 of 5 + 10 epochs: 1 settling, 4 of noise to 1.6, 2 and 3 after that.
+    assert shares[trials[0].epochs] == pytest.approx(5 / 15)
     assert all(share < 1 for share in shares[:-1])
     assert_same_rows(training.rows(), undisturbed, ids(trials))
     pd.testing.assert_frame_equal(probes(training.rows()), probes(undisturbed), check_exact=True)

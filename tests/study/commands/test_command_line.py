@@ -215,7 +215,8 @@ def test_plan_on_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_plan_counts_probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """7 epochs and 1 + 10 + 2 + 4 expected of the probe, 10 s each, and 10 to start."""
     monkeypatch.chdir(tmp_path)
-    probe = "record.probe={name: deterioration, collapse_epochs: 2, recovery_epochs: 4}"
+    probe = "{name: deterioration, increment: 0.25, collapse_epochs: 2, recovery_epochs: 4}"
+    probe = f"record.probe={probe}"
     settings = ("--set", "training.epochs=7", "--set", "resources.pack_size=1", "--set", probe)
     settings += ("--set", "axes.latent_dim=[2]", "--set", "axes.architecture=[linear]")
     done = invoke(*ON_GPUS, *settings, "--samples-per-second", "100")
