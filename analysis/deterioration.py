@@ -97,8 +97,9 @@ def deterioration_by_trial(
 
         trial_id, unit; probe_epochs, those of the whole probe.
         schedule: what was done with the noise, in words, as the table shows it: whether it stayed
-            when the gain had fallen below β·KL, and, where trials differ in that, by how much it
-            grew and how long they went on without it. Null where the probe was interrupted.
+            until the unit had collapsed (it does not tell whether it was meant to), and, where
+            trials differ in that, by how much it grew and how long they went on without it. Null
+            where the probe was interrupted.
         increment: what each epoch added to the standard deviation of the noise.
         initial_gain, initial_cost: before the noise, nats per image; the cost is β·KL.
         fell_epoch, fell_noise: when the gain fell below β·KL, and the standard deviation of the
@@ -204,9 +205,9 @@ def _verdicts(
 def _schedules(found: pd.DataFrame) -> "pd.Series[str]":
     """What was done with the noise, in words."""
     then = np.select(
-        [found["fell_epoch"].isna(), found["held_epochs"] > 0],
-        ["noise grew to its end", "noise held"],
-        "noise removed at once",
+        [found["fell_epoch"].isna(), found["collapse"] == "under the noise"],
+        ["noise to its end", "noise until the collapse"],
+        "noise until before the collapse",
     )
     words = pd.Series(then, found.index, dtype="str")
     for name, form in (("increment", ", +{:g} per epoch"), ("recovery_epochs", ", {:.0f} epochs")):

@@ -1,6 +1,6 @@
 """A unit under noise and after it: the paper's figure 14, and the same of many trials at once."""
 
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -38,6 +38,7 @@ def deterioration_chart(course: pd.DataFrame, titles: "pd.Series[str]") -> alt.V
     domains = {
         "epoch": [0.0, float(course["epoch"].max())],
         "nats": [min(0.0, float(np.nanmin(nats))), float(np.nanmax(nats))],
+        "variance": [0.0, max(1.05, float(course["posterior_variance"].max()))],
         "noise": [0.0, 1.08 * float(course["noise"].max())],
     }
     columns = [
@@ -73,7 +74,7 @@ def _column(
         .mark_line(strokeWidth=2)
         .encode(
             _x(epoch),
-            _y("nats", "nats per image", domains["nats"]),
+            _y("nats", "nats per image (√ scale)", domains["nats"], "sqrt"),
             alt.Color("quantity:N", scale=_COLOURS, legend=_legend()),
             alt.StrokeDash("quantity:N", scale=_DASHES, legend=_legend()),
             tooltip=["epoch:Q", "quantity:N", alt.Tooltip("nats:Q", format=".3f")],
@@ -83,7 +84,7 @@ def _column(
     own = alt.Chart(rows[["epoch", "phase", "posterior_variance", "noise"]])
     variance = own.mark_line(strokeWidth=2, color=PALETTE[2]).encode(
         _x(epoch),
-        _y("posterior_variance", "mean σ²", [0, 1.05], values=[0, 0.5, 1]),
+        _y("posterior_variance", "mean σ²", domains["variance"], values=[0, 0.5, 1]),
         tooltip=["epoch:Q", alt.Tooltip("posterior_variance:Q", title="mean σ²", format=".3f")],
     )
     # An epoch's noise is that of the training behind the point.
@@ -135,6 +136,7 @@ def _seeds(rows: pd.DataFrame, name: str, title: str, level: float, **axis: Any)
     """One quantity of all trials, with the level that matters and the end of the noise."""
     present = [verdict for verdict in VERDICTS if (rows["verdict"] == verdict).any()]
     colours = [_VERDICT_COLOURS.get(verdict, _QUIET) for verdict in present]
+    schedules = list(rows["schedule"].unique())
     base = alt.Chart()
     colour = alt.Color("verdict:N", legend=_legend()).scale(domain=present, range=colours)
     lines = base.mark_line(strokeWidth=1.7, opacity=0.85).encode(
@@ -152,7 +154,7 @@ def _seeds(rows: pd.DataFrame, name: str, title: str, level: float, **axis: Any)
     rule = base.mark_rule(color=_QUIET, strokeDash=[4, 4])
     lines_at = [rule.encode(x=alt.datum(0)), rule.encode(y=alt.datum(level))]
     panel = alt.layer(*lines_at, lines, data=rows).properties(width=430, height=150)
-    return panel.facet(alt.Facet("schedule:N", title=None), columns=2)
+    return panel.facet(alt.Facet("schedule:N", title=None, sort=schedules), columns=2)
 
 
 def _x(scale: alt.Scale, title: str | None = None) -> alt.X:
@@ -161,11 +163,17 @@ def _x(scale: alt.Scale, title: str | None = None) -> alt.X:
     return alt.X("epoch:Q", scale=scale, axis=axis)
 
 
-def _y(name: str, title: str, domain: list[float], **axis: Any) -> alt.Y:
+def _y(
+    name: str,
+    title: str,
+    domain: list[float],
+    scale: Literal["linear", "sqrt"] = "linear",
+    **axis: Any,
+) -> alt.Y:
     """A quantity; axes take the same room, so that panels stand exactly one below another."""
     return alt.Y(
         f"{name}:Q",
-        scale=alt.Scale(domain=domain, nice=False),
+        scale=alt.Scale(type=scale, domain=domain, nice=False),
         axis=alt.Axis(title=title, minExtent=34, maxExtent=34, **axis),
     )
 

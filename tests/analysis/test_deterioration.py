@@ -51,7 +51,7 @@ def test_the_course_of_figure_14_in_numbers() -> None:
         "trial_id": "t",
         "unit": 5,
         "probe_epochs": 8,
-        "schedule": "noise held",
+        "schedule": "noise until the collapse",
         "increment": 0.25,
         "initial_gain": 4.0,
         "initial_cost": pytest.approx(1.8),
@@ -89,11 +89,12 @@ def test_all_of_them_in_one_study_in_its_order() -> None:
 
 def test_noise_that_went_before_the_collapse() -> None:
     late = one([PAYS, FALLS, LOST, BACK])
-    assert (late["schedule"], late["held_epochs"]) == ("noise removed at once", 0)
+    assert (late["schedule"], late["held_epochs"]) == ("noise until before the collapse", 0)
     assert (late["collapse"], late["collapse_epoch"]) == ("after it", 3)
     assert (late["used_after"], late["verdict"]) == (2, "recovered")
     never = one([PAYS, FALLS, GOES, GOES, BACK])
-    assert (never["schedule"], never["collapse"]) == ("noise held", "never")
+    assert (never["schedule"], never["held_epochs"]) == ("noise until before the collapse", 2)
+    assert never["collapse"] == "never"
     assert pd.isna(never["collapse_epoch"])
 
 
@@ -101,7 +102,7 @@ def test_a_unit_that_never_failed_has_no_collapse() -> None:
     """Not even where σ² is large: that is collapsed which no longer pays."""
     found = one([PAYS, ("d", 3.0, 0.95), ("r", 3.0, 0.95)])
     assert found["verdict"] == "never fell below"
-    assert found["schedule"] == "noise grew to its end"
+    assert found["schedule"] == "noise to its end"
     assert found[["fell_epoch", "held_epochs", "collapse_epoch", "collapse"]].isna().all()
     assert found["last_share"] == 0.75
 
@@ -161,7 +162,7 @@ def test_a_probe_that_diverges_anywhere(place: int) -> None:
     assert found["verdict"].tolist() == ["interrupted", "relapsed"]
     assert found["probe_epochs"].tolist() == [place, 5]
     assert pd.isna(found["schedule"].iloc[0])
-    assert found["schedule"].iloc[1] == "noise removed at once"
+    assert found["schedule"].iloc[1] == "noise until before the collapse"
 
 
 def test_schedules_name_what_differs() -> None:
@@ -170,12 +171,15 @@ def test_schedules_name_what_differs() -> None:
     probes = pd.concat([probes[probes["trial_id"] == "a"], other])
     found = deterioration_by_trial(probes, trials)
     assert found["schedule"].tolist() == [
-        "noise held, +0.25 per epoch",
-        "noise held, +0.1 per epoch",
+        "noise until the collapse, +0.25 per epoch",
+        "noise until the collapse, +0.1 per epoch",
     ]
     longer = {"a": COURSES["recovered"], "b": [*COURSES["recovered"], BACK]}
     found = deterioration_by_trial(*study_of(longer))
-    assert found["schedule"].tolist() == ["noise held, 3 epochs", "noise held, 4 epochs"]
+    assert found["schedule"].tolist() == [
+        "noise until the collapse, 3 epochs",
+        "noise until the collapse, 4 epochs",
+    ]
 
 
 def test_only_these_trials_and_this_probe() -> None:
@@ -327,7 +331,7 @@ def test_counts_by_schedule() -> None:
     # None of the second is counted further whose unit did not pay before.
     assert by.to_dict("records") == [
         {
-            "schedule": "noise held",
+            "schedule": "noise until the collapse",
             "increment": 0.25,
             **dict.fromkeys(["trials", "paid", "fell", "collapsed"], 3),
             **dict.fromkeys(["recovered", "recovered_in_part", "did_not_recover"], 1),
@@ -341,7 +345,7 @@ def test_counts_by_schedule() -> None:
             "best_share": 0.75,
         },
         {
-            "schedule": "noise removed at once",
+            "schedule": "noise until before the collapse",
             "increment": 0.25,
             "trials": 2,
             **dict.fromkeys(["paid", "fell", "relapsed", "collapsed_later"], 1),
@@ -361,8 +365,8 @@ def test_counts_by_group() -> None:
     by = deterioration_by_group(found, trials)
     keys = ["beta", "schedule", "trials", "paid", "recovered_in_part"]
     assert by[keys].to_numpy().tolist() == [
-        [0.9, "noise held", 1, 1, 1],
-        [1.0, "noise held", 2, 2, 0],
-        [1.0, "noise removed at once", 2, 1, 0],
+        [0.9, "noise until the collapse", 1, 1, 1],
+        [1.0, "noise until before the collapse", 2, 1, 0],
+        [1.0, "noise until the collapse", 2, 2, 0],
     ]
     assert set(deterioration_by_schedule(found)) | {"dataset", "architecture", "beta"} == set(by)

@@ -88,15 +88,15 @@ def test_what_followed_by_schedule(tables: StudyTables) -> None:
     assert "Of the 3 that had collapsed under it (mean σ² above 0.9) these are 1" in said[0]
     assert said[0].endswith("of the 2 others 0.")
     assert said[1].startswith(
-        "Noise held (3 trials, +0.25 per epoch): the gain fell below β·KL in 3 of the 3"
+        "Noise until the collapse (3 trials, +0.25 per epoch): the gain fell below β·KL in 3 of "
     )
     assert "at a noise of 0.5 to 0.5;" in said[1]
     assert said[2].startswith(
-        "Noise held, 3 epochs later: 1 had recovered, 0 in part, 0 relapsed and 2 did not recover. "
-        "At the end the gain was 8% of the initial one (median; 8% to 75%), at its best"
+        "Noise until the collapse, 3 epochs later: 1 had recovered, 0 in part, 0 relapsed and 2 "
+        "did not recover. At the end the gain was 8% of the initial one (median; 8% to 75%), at its "
     )
     assert said[2].endswith("after 2 epochs (median).")
-    assert said[3].startswith("Noise removed at once (2 trials")
+    assert said[3].startswith("Noise until before the collapse (2 trials")
     assert "0 of them under the noise and in 2 after it" in said[3]
     assert len(said) == 5
 
