@@ -93,7 +93,7 @@ def test_what_followed_by_schedule(tables: StudyTables) -> None:
     assert "at a noise of 0.5 to 0.5;" in said[1]
     assert said[2].startswith(
         "Noise until the collapse, 3 epochs later: 1 had recovered, 0 in part, 0 relapsed and 2 "
-        "did not recover. At the end the gain was 8% of the initial one (median; 8% to 75%), at its "
+        "did not recover. At the end the gain was 8% of the initial one (median; 8% to 75%), "
     )
     assert said[2].endswith("after 2 epochs (median).")
     assert said[3].startswith("Noise until before the collapse (2 trials")
