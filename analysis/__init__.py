@@ -10,6 +10,8 @@ from analysis.activity import active_counts, threshold_sensitivity
 from analysis.charts.active_units import active_units_chart
 from analysis.comparison import compare_trials
 from analysis.data_dimension import cross_checks
+from analysis.deterioration import deterioration_by_trial, deterioration_course
+from analysis.deterioration_groups import deterioration_by_group, deterioration_by_schedule
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
 from analysis.final_units import final_units
 from analysis.group_words import describe_group
@@ -44,6 +46,10 @@ __all__ = [
     "cross_checks",
     "describe_estimate",
     "describe_group",
+    "deterioration_by_group",
+    "deterioration_by_schedule",
+    "deterioration_by_trial",
+    "deterioration_course",
     "dimension_by_beta",
     "estimate_by_rule",
     "estimate_intrinsic_dimension",

@@ -27,6 +27,7 @@ class StudyTables:
         spec: The resolved spec as YAML.
         versions: Versions of what trained it, by name.
         layers: Layers of one trial of each net, where they are recorded.
+        probes: Rows of `probes`; none where the spec asks for no probe.
     """
 
     study: str
@@ -43,3 +44,4 @@ class StudyTables:
     spec: str
     versions: Mapping[str, str]
     layers: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["trial_id"]))
+    probes: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -4,6 +4,7 @@ from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from analysis.report.answer import answer
 from analysis.report.content import Report
 from analysis.report.data_section import data_section
+from analysis.report.deterioration_section import deterioration_section
 from analysis.report.dimension_section import dimension_section
 from analysis.report.drivers_section import drivers_section
 from analysis.report.law_section import law_section
@@ -33,6 +34,7 @@ def compose_report(tables: StudyTables) -> Report:
         training_section(tables),
         drivers_section(tables),
         paper if swept else None,
+        deterioration_section(tables),
         data_section(tables, estimates),
         failures_section(tables),
         trials_section(tables),

@@ -40,6 +40,7 @@ def study_tables(study: Study) -> StudyTables:
         spec=dump_spec(study.spec),
         versions={name: str(version) for name, version in study.versions.items()},
         layers=study.layers_of(_one_of_each_net(study.trials)),
+        probes=study.probes,
     )
 
 

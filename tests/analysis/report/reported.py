@@ -32,6 +32,7 @@ def only(tables: StudyTables, trials: pd.DataFrame, **changes: Any) -> StudyTabl
         units=of_them(tables.units),
         shown_units=of_them(tables.shown_units),
         shown_epochs=of_them(tables.shown_epochs),
+        probes=of_them(tables.probes),
     )
     return replace(fewer, **changes)
 
