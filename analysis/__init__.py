@@ -9,12 +9,14 @@ from analysis.active_units import active_units_table
 from analysis.activity import active_counts, threshold_sensitivity
 from analysis.charts.active_units import active_units_chart
 from analysis.comparison import compare_trials
+from analysis.counting import count_tiles, tile_counts, tile_trials
 from analysis.data_dimension import cross_checks
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
 from analysis.final_units import final_units
 from analysis.group_words import describe_group
 from analysis.groups import group_columns
 from analysis.importance import hyperparameter_importance
+from analysis.inert_units import inert_units, sample_differences
 from analysis.intrinsic_dimension import (
     describe_estimate,
     estimate_by_rule,
@@ -26,6 +28,7 @@ from analysis.paired_effects import paired_effects
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
 from analysis.paper_table import beside_paper_table
 from analysis.probabilistic_pca import linear_answers, pca_dimension
+from analysis.tile_shares import conv_against_dense_tiles, mean_difference, tile_shares
 from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "closest_settings",
     "compare_trials",
     "conv_against_dense",
+    "conv_against_dense_tiles",
+    "count_tiles",
     "cross_checks",
     "describe_estimate",
     "describe_group",
@@ -46,15 +51,21 @@ __all__ = [
     "final_units",
     "group_columns",
     "hyperparameter_importance",
+    "inert_units",
     "law_by_group",
     "law_by_trial",
     "law_controls",
     "law_overall",
     "law_units",
     "linear_answers",
+    "mean_difference",
     "paired_effects",
     "paper_counts",
     "pca_dimension",
     "residual_by",
+    "sample_differences",
     "threshold_sensitivity",
+    "tile_counts",
+    "tile_shares",
+    "tile_trials",
 ]

@@ -1,7 +1,7 @@
 """The tables of one study as a report takes them: what `study` reads, and `analysis` relies on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -26,6 +26,9 @@ class StudyTables:
         active_kl: The spec's threshold on the KL, nats.
         spec: The resolved spec as YAML.
         versions: Versions of what trained it, by name.
+        sample_differences: `analysis.sample_differences` of the samples of all trials.
+        shown_samples: The first generated and reconstructed images of `trials_to_show`.
+        tile_counts: `analysis.tile_counts` of the samples of `analysis.tile_trials`.
     """
 
     study: str
@@ -41,3 +44,6 @@ class StudyTables:
     active_kl: float
     spec: str
     versions: Mapping[str, str]
+    sample_differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    shown_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tile_counts: pd.DataFrame = field(default_factory=pd.DataFrame)
