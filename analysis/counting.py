@@ -5,6 +5,10 @@ The training images' tiles neither overlap nor touch, so there this count is rig
 images tiles may touch; then they count as one, so that shares of images with more than three tiles
 are rather too small. A faint tile is not counted, and one that falls apart counts twice: hence
 further rules, to see how much hangs on the choice.
+
+Specks are left out. A convolutional net of ten epochs drew its tiles as chequered clouds: of their
+regions above 0.5 two thirds were single pixels, and 21% of its images had more than three regions,
+but 0.1% had more than three of four pixels or more.
 """
 
 from typing import Final, NamedTuple
@@ -47,11 +51,17 @@ class CountingRule(NamedTuple):
     smallest: int
 
 
-RULE: Final = CountingRule(0.5, 1)
-"""Half way from black to white, of any size."""
+RULE: Final = CountingRule(0.5, 4)
+"""Half way from black to white, and a quarter of a tile."""
 
-RULES: Final = (RULE, CountingRule(0.3, 1), CountingRule(0.7, 1), CountingRule(0.5, 8))
-"""That one, and those that tell how much hangs on it; 8 pixels are half a tile."""
+RULES: Final = (
+    RULE,
+    CountingRule(0.3, 4),
+    CountingRule(0.7, 4),
+    CountingRule(0.5, 1),
+    CountingRule(0.5, 8),
+)
+"""That one, and those that tell how much hangs on it."""
 
 
 def tile_trials(trials: pd.DataFrame, most: int = MOST_TRIALS) -> pd.DataFrame:

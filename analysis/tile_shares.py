@@ -100,7 +100,8 @@ def mean_difference(both: pd.DataFrame, confidence: float = 0.95) -> tuple[float
         confidence: Of the interval.
 
     Returns:
-        The mean, and the interval's ends; these are NaN where no setting was repeated.
+        The mean, and the interval's ends, within -1 and 1; these are NaN where no setting of one
+        kind of net was repeated.
     """
     mean, variances, freedoms = float(both["difference"].mean()), [], []
     for family in ("dense", "conv"):
@@ -114,7 +115,7 @@ def mean_difference(both: pd.DataFrame, confidence: float = 0.95) -> tuple[float
         return mean, *((mean, mean) if total == 0 else (np.nan, np.nan))
     joined = total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
     half = float(stdtrit(joined, (1 + confidence) / 2) * np.sqrt(total))
-    return mean, mean - half, mean + half
+    return mean, max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def _shares_by_trial(

@@ -11,7 +11,7 @@ __all__ = ["inert_units_chart"]
 
 WIDTH, HEIGHT = 560, 340
 LEAST = 1e-5  # smaller numbers are drawn here: none at all has no place on a logarithmic axis
-DECADES = [10.0**power for power in range(-5, 4)]
+TICKS = [float(f"{digit}e{power}") for power in range(-5, 4) for digit in (1, 3)]
 COLOURS = 7  # as many as the palette has
 
 
@@ -39,13 +39,13 @@ def inert_units_chart(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
                 "residual:Q",
                 title="worst unit's distance from the law, |mean σ² + mean μ² − 1|",
                 scale=alt.Scale(type="log", nice=True),
-                axis=alt.Axis(format="~g", values=DECADES),
+                axis=alt.Axis(format="~g", values=TICKS),
             ),
             alt.Y(
                 "change:Q",
                 title="largest change of a pixel",
                 scale=alt.Scale(type="log", nice=True),
-                axis=alt.Axis(format="~g", values=DECADES),
+                axis=alt.Axis(format="~g", values=TICKS),
             ),
             alt.Color("net:N", title="net", legend=alt.Legend(symbolOpacity=1)),
             alt.Size(
@@ -72,17 +72,18 @@ def inert_units_chart(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
             "inert": [INERT],
             "converged": [UNIT_TOLERANCE],
             "below": [f"inert: at most {INERT:g}"],
-            "left": [f"within {UNIT_TOLERANCE:g} of the law"],
+            "left": ["← converged"],
         }
     )
     base = alt.Chart(limits)
     rules = base.mark_rule(color="#555555", strokeDash=[5, 4])
-    words = base.mark_text(color="#555555", fontSize=11, align="left", dx=4, dy=-6)
+    beneath = base.mark_text(color="#555555", fontSize=11, align="left", dx=4, dy=9)
+    beside = base.mark_text(color="#555555", fontSize=11, align="right", dx=-4, dy=9)
     layers = [
         rules.encode(alt.Y("inert:Q")),
         rules.encode(alt.X("converged:Q")),
-        words.encode(alt.Y("inert:Q"), x=alt.value(0), text="below:N"),
-        words.encode(alt.X("converged:Q"), y=alt.value(HEIGHT), text="left:N"),
+        beneath.encode(alt.Y("inert:Q"), x=alt.value(0), text="below:N"),
+        beside.encode(alt.X("converged:Q"), y=alt.value(0), text="left:N"),
         points,
     ]
     return styled(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))

@@ -58,12 +58,18 @@ def _originals(counts: pd.DataFrame) -> list[Statement]:
     )
     return [
         Statement(
-            "Tiles are counted as connected regions of pixels brighter than {:g} (sides or corners "
-            "touch). On test images, whose label is their number of tiles, this is right for {:,} "
-            "of {:,}. Tiles of generated images that touch count as one, so the shares with more "
-            "than three are rather too small.",
-            (RULE.threshold, int(first["as_given"].sum()), int(first["images"].sum())),
-            f"{of_first}{RULE.threshold}, known['as_given'].sum(), known['images'].sum()",
+            "Tiles are counted as connected regions (sides or corners touch) of at least {:d} "
+            "pixels brighter than {:g}. On test images, whose label is their number of tiles, this "
+            "is right for {:,} of {:,}. Tiles of generated images that touch count as one, so the "
+            "shares with more than three are rather too small.",
+            (
+                RULE.smallest,
+                RULE.threshold,
+                int(first["as_given"].sum()),
+                int(first["images"].sum()),
+            ),
+            f"{of_first}{RULE.smallest}, {RULE.threshold}, known['as_given'].sum(), "
+            "known['images'].sum()",
             warns=bool((first["as_given"] < first["images"]).any()),
         )
     ]

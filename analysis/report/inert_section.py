@@ -146,8 +146,8 @@ def _figure(sparse: pd.DataFrame) -> Figure:
         f"{which}: the largest change of a pixel when its inactive units are set to zero, against "
         "how far its worst unit is from the variance law. Below the dashed line nobody sees a "
         f"difference ({INERT:g}); left of the other all units fulfil the law ({UNIT_TOLERANCE:g}). "
-        "Points that fall towards the left say that inactive units become inert as training "
-        "converges.",
+        "If points fall towards the left, inactive units become inert as training converges. (The "
+        "law also holds, trivially, in a net that has not begun to use its units.)",
         inert_units_chart(sparse),
     )
 
