@@ -42,6 +42,7 @@ def trials_to_show(trials: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFr
     best = ["alike", "decoder", "epochs", "sparse", "test_elbo", "trial_id"]
     ordered = chosen.sort_values(best, ascending=[False, True, False, False, False, True])
     first = ordered.groupby(kinds, sort=False).head(1)
-    first = first.sort_values(["of_kind", *kinds], ascending=[False, True, True, True])
-    shown = first.head(MOST_SHEETS).sort_values(kinds, key=naturally, ignore_index=True)
+    first = first.sort_values(kinds, key=naturally)
+    shown = first.sort_values("of_kind", ascending=False, kind="stable").head(MOST_SHEETS)
+    shown = shown.sort_values(kinds, key=naturally, ignore_index=True)
     return shown.drop(columns=["alike", "of_kind", "sparse"])
