@@ -46,7 +46,8 @@ def _batches(
 
 
 def _of_all(parts: Iterator[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(list(parts), ignore_index=True)
+    """Join the parts; each is sorted, and has all rows of its trials."""
+    return pd.concat(list(parts)).sort_values("trial_id", kind="stable", ignore_index=True)
 
 
 def _first_images(study: Study, trial_ids: Collection[str]) -> pd.DataFrame:

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from search_spaces import load_spec
+from search_spaces import load_spec, plan_trials
 from study import ledger
 from study.frozen_spec import freeze
 from study.loading import Study, load_study
 from study.plan_table import write_plan
+from study.planned_trial import PlannedTrial
 from study.storage import Folder
-from study.tables import EPOCHS, SAMPLES, UNITS
+from study.tables import EPOCHS, SAMPLES, TRIALS, UNITS
 from tests.analysis.tables import trials_of
 
 Images = NDArray[np.float64]
@@ -64,28 +65,38 @@ def write_study(
     place = Folder.at(folder)
     place.create()
     axes = {"architecture": "linear", "latent_dim": 2}
-    freeze(
-        place,
-        load_spec({"study": folder.name, "dataset": "tiles", "axes": axes}),
-        {"numerics_version": 1},
-    )
+    spec = load_spec({"study": folder.name, "dataset": "tiles", "axes": axes})
+    freeze(place, spec, {"numerics_version": 1})
     ledger.create_tables(place, ["samples"])
-    write_plan(place, [])
-    filled = {"dataset_fingerprint": "f" * 16, "depth": 1, "widths": "16", "attempt": 1}
-    filled |= {"version": "0.1.0", "numerics_version": 1, "active_units_kl": 1}
+    ids = [trial["trial_id"] for trial in trials]
+    (point,) = plan_trials(spec)
+    write_plan(place, [PlannedTrial(point, i, "f" * 16, spec.record) for i in ids])
+    measured = {field.name: 1 for field in TRIALS if field.name.startswith(("train_", "test_"))}
+    filled = measured | {
+        "dataset_fingerprint": "f" * 16,
+        "depth": 1,
+        "widths": "16",
+        "active_units_kl": 1,
+        "variance_law_mean": 1.0,
+        "variance_law_variance": 0.0,
+        "parameters": 1,
+        "attempt": 1,
+        "version": "0.1.0",
+        "numerics_version": 1,
+    }
     rows = trials_of([filled | row for row in trials]).assign(study=folder.name)
-    for number, trial_id in enumerate(rows["trial_id"]):
+    for number, trial_id in enumerate(ids):
         pack = f"pack-{number:03}"
-        mine = {
-            "units": units[units["trial_id"] == trial_id][UNITS.names],
-            "samples": samples[samples["trial_id"] == trial_id],
-        }
+        (own, own_units, own_samples) = (
+            frame[frame["trial_id"] == trial_id].assign(study=folder.name)
+            for frame in (rows, units, samples)
+        )
         ledger.commit(
             place,
             pack,
-            rows[rows["trial_id"] == trial_id].assign(pack_id=pack),
-            mine["units"].assign(study=folder.name),
+            own.assign(pack_id=pack),
+            own_units[UNITS.names],
             EPOCHS.empty_table().to_pandas(),
-            {"samples": mine["samples"].assign(study=folder.name)},
+            {"samples": own_samples},
         )
     return load_study(folder)
