@@ -28,7 +28,7 @@ from analysis.paired_effects import paired_effects
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
 from analysis.paper_table import beside_paper_table
 from analysis.probabilistic_pca import linear_answers, pca_dimension
-from analysis.tile_shares import conv_against_dense_tiles, mean_difference, tile_shares
+from analysis.tile_shares import conv_against_dense_tiles, tile_shares
 from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "law_overall",
     "law_units",
     "linear_answers",
-    "mean_difference",
     "paired_effects",
     "paper_counts",
     "pca_dimension",

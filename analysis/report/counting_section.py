@@ -83,25 +83,22 @@ def _generated(shares: pd.DataFrame, family: str) -> Statement:
         "conv": "The paper's convolutional net generates “frequently” more than three tiles. Here",
         "dense": "Generation by the paper's dense net is “quite problematic”. Here",
     }.get(family, "For comparison,")
+    over = percent["over_three"]
+    numbers: list[float] = [float(over.mean()), len(shares)]
+    words, recipe = "under {:,} setting", "over.mean(), len(of), "
+    if len(shares) > 1:
+        words = "mean over {:,} settings, {:.1f}% to {:.1f}% by setting, at least {:d}% under {:,}"
+        recipe += f"over.min(), over.max(), {OFTEN}, (over >= {OFTEN}).sum(), "
+        numbers += [float(over.min()), float(over.max()), OFTEN, often]
     return Statement(
         f"{claim} {_FAMILIES[family]} nets put more than three tiles into {{:.1f}}% of their "
-        "images (mean over {:,} settings; {:.1f}% to {:.1f}% by setting; at least {:d}% under "
-        "{:,}), where the training images have one to three; none into {:.1f}%; and {:.1f}% could "
-        "be training images: one to three regions, each as large as a tile to within a pixel.",
-        (
-            float(percent["over_three"].mean()),
-            len(shares),
-            float(percent["over_three"].min()),
-            float(percent["over_three"].max()),
-            OFTEN,
-            often,
-            float(percent["none"].mean()),
-            float(percent["like_training"].mean()),
-        ),
+        f"images ({words}), where the training images have one to three; none into {{:.1f}}%; and "
+        "{:.1f}% could be training images: one to three regions, each as large as a tile to within "
+        "a pixel.",
+        (*numbers, float(percent["none"].mean()), float(percent["like_training"].mean())),
         f"{_SHARES}of = shares[(shares['images_of'] == 'generated') "
         f"& (shares['family'] == {family!r})]\n"
-        "over = 100 * of['over_three']\n"
-        f"over.mean(), len(of), over.min(), over.max(), {OFTEN}, (over >= {OFTEN}).sum(), "
+        f"over = 100 * of['over_three']\n{recipe}"
         "100 * of['none'].mean(), 100 * of['like_training'].mean()",
         warns=family == "conv" and often == 0,
     )
@@ -130,7 +127,8 @@ def _compared(tables: StudyTables) -> list[Statement]:
             mean,
         ]
         recipe = (
-            f"from analysis import conv_against_dense_tiles, mean_difference\n{_COUNTS}"
+            "from analysis import conv_against_dense_tiles\n"
+            f"from analysis.tile_shares import mean_difference\n{_COUNTS}"
             f"both = conv_against_dense_tiles(trials, counts, {share!r})\n"
             "mean, low, high = mean_difference(both)\n"
             "(both['difference'] > 0).sum(), (both['difference'] < 0).sum(), len(both), 100 * mean"
@@ -149,21 +147,20 @@ def _reconstructions(shares: pd.DataFrame) -> list[Statement]:
     kept = shares[shares["images_of"] == "reconstruction"]
     for family in [name for name in _FAMILIES if (kept["family"] == name).any()]:
         rows = kept[kept["family"] == family]
+        percent = 100 * rows["as_given"]
+        numbers: list[float] = [float(percent.mean()), int(rows["images"].sum()), len(rows)]
+        words, recipe = "{:,} images, {:,} setting", "kept.mean(), of['images'].sum(), len(of)"
+        if len(rows) > 1:
+            words += "s: {:.1f}% to {:.1f}%"
+            recipe += ", kept.min(), kept.max()"
+            numbers += [float(percent.min()), float(percent.max())]
         statements.append(
             Statement(
                 f"Reconstructions by {_FAMILIES[family]} nets have as many tiles as their test "
-                "images in {:.1f}% (mean over {:,} settings; {:.1f}% to {:.1f}% by setting; {:,} "
-                "images).",
-                (
-                    100 * float(rows["as_given"].mean()),
-                    len(rows),
-                    100 * float(rows["as_given"].min()),
-                    100 * float(rows["as_given"].max()),
-                    int(rows["images"].sum()),
-                ),
+                f"images in {{:.1f}}% ({words}).",
+                tuple(numbers),
                 f"{_SHARES}of = shares[(shares['images_of'] == 'reconstruction') "
-                f"& (shares['family'] == {family!r})]\nkept = 100 * of['as_given']\n"
-                "kept.mean(), len(of), kept.min(), kept.max(), of['images'].sum()",
+                f"& (shares['family'] == {family!r})]\nkept = 100 * of['as_given']\n{recipe}",
             )
         )
     return statements

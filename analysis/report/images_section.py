@@ -63,6 +63,7 @@ def _sheet(name: str, trial: pd.Series, samples: pd.DataFrame) -> Figure | State
             f"{trial['architecture']} generates are not shown; by how much its inactive units "
             "change them is below."
         )
+    sparse = trial["active_units"] < trial["latent_dim"]
     images = pd.concat(
         [
             pd.DataFrame(
@@ -79,6 +80,7 @@ def _sheet(name: str, trial: pd.Series, samples: pd.DataFrame) -> Figure | State
             for kind, columns in _ROWS.items()
             for column, row in columns.items()
             for rows in [samples[samples["kind"] == kind]]
+            if column != "without_inactive" or sparse
         ],
         ignore_index=True,
     )
@@ -103,9 +105,7 @@ def _caption(trial: pd.Series, kinds: set[str]) -> str:
                 "set to zero: to be alike, these units have to be inert."
             )
         else:
-            words.append(
-                " No unit is inactive, so nothing was set to zero: the lines are the same."
-            )
+            words.append(" No unit is inactive, so there is nothing to set to zero.")
     if "reconstruction" in kinds:
         words.append(" Test images stand above their reconstructions from the posterior mean.")
     return "".join(words)

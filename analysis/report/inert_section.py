@@ -19,7 +19,19 @@ _FOUND = (
     "found = inert_units(trials, units, sample_differences(samples))\n"
 )
 _SPARSE = f"{_FOUND}sparse = found[found['inactive'] > 0]\n"
-_FORMATS = {"beta": "{:g}", "largest_difference": "{:.5f}", "worst_residual": "{:.4f}"}
+_SHOWN = [
+    "dataset",
+    "architecture",
+    "beta",
+    "decoder",
+    "initialisation",
+    "seed",
+    "epochs",
+    "inactive",
+    "largest_difference",
+    "verdict",
+]
+_FORMATS = {"beta": "{:g}", "largest_difference": "{:.5f}"}
 
 
 def inert_section(tables: StudyTables) -> Section | None:
@@ -159,8 +171,9 @@ def _table(sparse: pd.DataFrame) -> TableBlock:
     return TableBlock(
         f"Trials with inactive units, the longest trained first{most}: how many units are "
         "inactive, and the largest change of a pixel among the generated images",
-        rows.head(MOST_ROWS).drop(columns=["trial_id", "inert"]).reset_index(drop=True),
+        rows.head(MOST_ROWS)[_SHOWN].reset_index(drop=True),
         _FORMATS,
-        f"{_SPARSE}sparse.sort_values({order}, ascending=[False, True, True, False, True])"
-        ".drop(columns=['trial_id', 'inert']).reset_index(drop=True)",
+        f"{_SPARSE}sparse = sparse.sort_values({order}, "
+        f"ascending=[False, True, True, False, True])\n"
+        f"sparse[{_SHOWN}].reset_index(drop=True)",
     )

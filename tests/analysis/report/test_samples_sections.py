@@ -147,6 +147,8 @@ def test_the_sheets(report: Report) -> None:
     mnist, conv, dense = sheets
     assert "dense-16 on mnist: β = 1, bernoulli likelihood" in mnist.caption
     assert "4 of 4 units active. No unit is inactive" in mnist.caption
+    rows = next(iter(mnist.chart.to_dict()["datasets"].values()))
+    assert [row["row"] for row in rows] == ["generated"] * 2
     assert "seed 0; 3 of 4 units active. Each generated image" in conv.caption
     drawn = pd.DataFrame(next(iter(dense.chart.to_dict()["datasets"].values())))
     assert drawn.groupby("row", sort=False).size().to_dict() == {
@@ -183,7 +185,7 @@ def test_the_counting_problem(report: Report) -> None:
     assert "Here dense nets put more than three tiles into 0.0% of their images" in dense
     assert "none into 33.3%; and 66.7% could be training images" in dense
     assert "Here convolutional nets put more than three tiles into 50.0%" in conv
-    assert "(mean over 2 settings; 50.0% to 50.0% by setting; at least 10% under 2)" in conv
+    assert "(mean over 2 settings, 50.0% to 50.0% by setting, at least 10% under 2)" in conv
     assert "under 2 and less often under 0 of the 2 settings" in more
     assert "the mean difference is +50.0 percentage points (95% CI" in more
     assert "less often under 2 of the 2" in like
