@@ -36,16 +36,18 @@ def sample_differences(samples: pd.DataFrame) -> pd.DataFrame:
             trial_id, kind, image, shape and largest_difference are needed.
 
     Returns:
-        One row per trial and kind of image: trial_id, kind, shape; images, how many;
-        largest_difference over all their values, in the units of the data (pixels are in [0, 1]);
-        null where that of an image is.
+        One row per trial and kind of image: trial_id, kind, shape; images, how many; changed, in
+        how many of them a value changes by more than `INERT`; largest_difference over all their
+        values, in the units of the data (pixels are in [0, 1]); null where that of an image is.
     """
-    grouped = samples.groupby(["trial_id", "kind", "shape"])
+    names = ["trial_id", "kind", "shape"]
+    grouped = samples.groupby(names)
     largest = grouped["largest_difference"].max()
     complete = grouped["largest_difference"].count() == grouped.size()
-    return pd.DataFrame(
-        {"images": grouped.size(), "largest_difference": largest.where(complete).astype("float64")}
-    ).reset_index()
+    changed = (samples["largest_difference"] > INERT).groupby([samples[name] for name in names])
+    found = {"images": grouped.size(), "changed": changed.sum()}
+    found["largest_difference"] = largest.where(complete).astype("float64")
+    return pd.DataFrame(found).reset_index()
 
 
 def inert_units(
@@ -61,8 +63,8 @@ def inert_units(
     Returns:
         One row per completed trial with generated images whose objective ties the scale of its
         units, so that "inactive" means something: dataset, architecture, latent_dim, beta, decoder,
-        initialisation, seed, epochs and trial_id; inactive, how many units are; images and
-        largest_difference, as generated with and without them; inert, whether that stays within
+        initialisation, seed, epochs and trial_id; inactive, how many units are; images, changed
+        and largest_difference, as generated with and without them; inert, whether that stays within
         `INERT`; worst_residual, |mean σ² + mean μ² - 1| of the unit farthest from the variance law,
         and verdict, as in `law_by_trial`. Trials without inactive units are among them: nothing was
         set to zero in these, which says nothing. Trials whose images have values that are no
@@ -74,7 +76,9 @@ def inert_units(
     once = once[once["trial_id"].isin(generated["trial_id"])]
     laws = law_by_trial(once, units)[["trial_id", "worst_residual", "verdict"]]
     counted = once[[*_NAMES, "trial_id"]].assign(inactive=once["latent_dim"] - once["active_units"])
-    found = counted.merge(generated[["trial_id", "images", "largest_difference"]], on="trial_id")
+    found = counted.merge(
+        generated[["trial_id", "images", "changed", "largest_difference"]], on="trial_id"
+    )
     found["inert"] = found["largest_difference"] <= INERT
     found = found.merge(laws, on="trial_id")
     return found.assign(worst_residual=found["worst_residual"].abs().astype("float64"))

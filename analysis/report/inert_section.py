@@ -28,6 +28,8 @@ _SHOWN = [
     "seed",
     "epochs",
     "inactive",
+    "images",
+    "changed",
     "largest_difference",
     "verdict",
 ]
@@ -71,20 +73,22 @@ def _overall(sparse: pd.DataFrame) -> Statement:
     return Statement(
         "Setting all inactive units to zero changes no pixel of any generated image by more than "
         f"{INERT:g} in {{:,}} of the {{:,}} trials that have such units. The largest change in a "
-        "trial has median {:.4f} and is {:.4f} at most, over {:,} images (pixels are in {:d} to "
-        "{:d}; measured before rounding to bytes).",
+        "trial has median {:.4f} and is {:.4f} at most; of all {:,} images {:.1f}% have a pixel "
+        f"that changes by more than {INERT:g} (pixels are in {{:d}} to {{:d}}; measured before "
+        "rounding to bytes).",
         (
             inert,
             len(sparse),
             float(sparse["largest_difference"].median()),
             float(sparse["largest_difference"].max()),
             int(sparse["images"].sum()),
+            100 * float(sparse["changed"].sum() / sparse["images"].sum()),
             0,
             1,
         ),
         f"{_SPARSE}change = sparse['largest_difference']\n"
         f"(change <= {INERT}).sum(), len(sparse), change.median(), change.max(), "
-        "sparse['images'].sum(), 0, 1",
+        "sparse['images'].sum(), 100 * sparse['changed'].sum() / sparse['images'].sum(), 0, 1",
         warns=2 * inert < len(sparse),
     )
 
@@ -127,19 +131,22 @@ def _longest(sparse: pd.DataFrame) -> list[Statement]:
         statements.append(
             Statement(
                 f"Longest trained on {dataset} ({nets}, {{:,}} epochs): in {{:,}} trials, of which "
-                "{:,} have converged, the largest change of a pixel is {:.4f} in {:,} images.",
+                "{:,} have converged, the largest change of a pixel is {:.4f}, and {:,} of {:,} "
+                f"images have one of more than {INERT:g}.",
                 (
                     int(longest["epochs"].iloc[0]),
                     len(longest),
                     settled,
                     largest,
+                    int(longest["changed"].sum()),
                     int(longest["images"].sum()),
                 ),
                 f"{_SPARSE}rows = sparse[sparse['dataset'] == {dataset!r}]\n"
                 "longest = rows[rows['epochs'] == rows['epochs'].max()]\n"
                 "longest['epochs'].max(), len(longest), "
                 "(longest['verdict'] == 'converged').sum(), "
-                "longest['largest_difference'].max(), longest['images'].sum()",
+                "longest['largest_difference'].max(), longest['changed'].sum(), "
+                "longest['images'].sum()",
                 warns=largest > INERT,
             )
         )
@@ -170,7 +177,8 @@ def _table(sparse: pd.DataFrame) -> TableBlock:
     most = f"; the first {MOST_ROWS} of {len(rows):,}" if len(rows) > MOST_ROWS else ""
     return TableBlock(
         f"Trials with inactive units, the longest trained first{most}: how many units are "
-        "inactive, and the largest change of a pixel among the generated images",
+        f"inactive, how many generated images have a pixel that changes by more than {INERT:g}, "
+        "and the largest change among them all",
         rows.head(MOST_ROWS)[_SHOWN].reset_index(drop=True),
         _FORMATS,
         f"{_SPARSE}sparse = sparse.sort_values({order}, "

@@ -15,6 +15,7 @@ def differences(**largest: float) -> pd.DataFrame:
             "kind": "generated",
             "shape": "1x2x2",
             "images": 10,
+            "changed": 3,
             "largest_difference": list(largest.values()),
         }
     )
@@ -29,14 +30,16 @@ def test_the_largest_difference_against_numpy() -> None:
         ("b", "generated", (4, 12)),
     ]:
         images, without = generator.random(shape), generator.random(shape)
+        without[::2] = images[::2] + generator.uniform(-INERT, INERT, without[::2].shape)
         originals = images if kind == "reconstruction" else None
         parts.append(samples_of(trial_id, kind, images, without, originals))
-        expected[trial_id, kind] = (shape[0], np.abs(images - without).max())
+        differ = np.abs(images - without).reshape(shape[0], -1).max(axis=1)
+        expected[trial_id, kind] = (shape[0], (differ > INERT).sum(), differ.max())
     samples = pd.concat(parts).sample(frac=1, random_state=1)
     found = sample_differences(samples)
     assert {
-        (trial_id, kind): (images, largest)
-        for trial_id, kind, _, images, largest in found.to_numpy().tolist()
+        (trial_id, kind): (images, changed, largest)
+        for trial_id, kind, _, images, changed, largest in found.to_numpy().tolist()
     } == expected
     assert found["shape"].tolist() == ["1x3x3", "1x3x3", "12"]
     by_trial = [sample_differences(rows) for _, rows in samples.groupby("trial_id")]

@@ -165,11 +165,11 @@ def test_the_sheets(report: Report) -> None:
 def test_inert_units(report: Report) -> None:
     overall, by_verdict, longest, nothing = said(report, "inert")
     assert "by more than 0.02 in 3 of the 6 trials that have such units" in overall
-    assert "has median 0.0300 and is 0.0500 at most, over 18 images" in overall
+    assert "has median 0.0300 and is 0.0500 at most; of all 18 images 16.7% have a" in overall
     assert "Of the 3 that have converged by the variance law" in by_verdict
     assert "the change stays within 0.02 in 3, of the 3 others in 0." in by_verdict
     assert longest.startswith("Longest trained on tiles (dense-16, 40 epochs): in 4 trials, of ")
-    assert "which 2 have converged, the largest change of a pixel is 0.0500 in 12" in longest
+    assert "which 2 have converged, the largest change of a pixel is 0.0500, and 2 of 12" in longest
     assert nothing.startswith("3 further trials with generated images have no inactive unit")
     table = next(b for b in section(report, "inert").blocks if isinstance(b, TableBlock)).frame
     assert table["epochs"].tolist() == [40] * 4 + [15] * 2
