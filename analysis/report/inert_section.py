@@ -28,12 +28,11 @@ _SHOWN = [
     "seed",
     "epochs",
     "inactive",
-    "images",
     "changed",
-    "largest_difference",
+    "largest",
     "verdict",
 ]
-_FORMATS = {"beta": "{:g}", "largest_difference": "{:.5f}"}
+_FORMATS = {"beta": "{:g}", "changed": "{:.1%}", "largest": "{:.5f}"}
 
 
 def inert_section(tables: StudyTables) -> Section | None:
@@ -175,13 +174,16 @@ def _table(sparse: pd.DataFrame) -> TableBlock:
     order = ["epochs", "dataset", "architecture", "largest_difference", "trial_id"]
     rows = sparse.sort_values(order, ascending=[False, True, True, False, True])
     most = f"; the first {MOST_ROWS} of {len(rows):,}" if len(rows) > MOST_ROWS else ""
+    rows = rows.assign(changed=rows["changed"] / rows["images"], largest=rows["largest_difference"])
     return TableBlock(
         f"Trials with inactive units, the longest trained first{most}: how many units are "
-        f"inactive, how many generated images have a pixel that changes by more than {INERT:g}, "
-        "and the largest change among them all",
+        f"inactive, the share of generated images with a pixel that changes by more than "
+        f"{INERT:g}, and the largest change among them all",
         rows.head(MOST_ROWS)[_SHOWN].reset_index(drop=True),
         _FORMATS,
         f"{_SPARSE}sparse = sparse.sort_values({order}, "
-        f"ascending=[False, True, True, False, True])\n"
+        "ascending=[False, True, True, False, True])\n"
+        "sparse = sparse.assign(changed=sparse['changed'] / sparse['images'], "
+        "largest=sparse['largest_difference'])\n"
         f"sparse[{_SHOWN}].reset_index(drop=True)",
     )

@@ -78,9 +78,17 @@ def test_the_longest_trained_with_the_largest_latent_dim_count() -> None:
     assert found["epochs"].tolist() == [20, 40, 20]
 
 
+def test_long_training_goes_before_many_units() -> None:
+    trials = study({"epochs": 40, "latent_dim": 4}, {"epochs": 20, "latent_dim": 16})
+    found = tile_shares(trials, counts_of(trials, {1: 1}, {2: 1}))
+    assert found[["epochs", "latent_dim", "one"]].to_numpy().tolist() == [[40, 4, 1]]
+
+
 def test_only_the_rule_that_is_asked_for() -> None:
     trials = study({})
-    counts = pd.concat([counts_of(trials, {2: 1}), counts_of(trials, {5: 1}, threshold=0.3)])
+    others = [{"threshold": 0.3}, {"smallest": 1}]
+    parts = [counts_of(trials, {5: 1}, **other) for other in others]
+    counts = pd.concat([counts_of(trials, {2: 1}), *parts])
     assert tile_shares(trials, counts)["two"].tolist() == [1]
 
 

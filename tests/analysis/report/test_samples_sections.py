@@ -173,9 +173,8 @@ def test_inert_units(report: Report) -> None:
     assert nothing.startswith("3 further trials with generated images have no inactive unit")
     table = next(b for b in section(report, "inert").blocks if isinstance(b, TableBlock)).frame
     assert table["epochs"].tolist() == [40] * 4 + [15] * 2
-    assert table["largest_difference"].tolist() == pytest.approx(
-        [0.05, 0.05, 0.01, 0.01, 0.05, 0.01]
-    )
+    assert table["changed"].tolist() == pytest.approx([1 / 3, 1 / 3, 0, 0, 1 / 3, 0])
+    assert table["largest"].tolist() == pytest.approx([0.05, 0.05, 0.01, 0.01, 0.05, 0.01])
 
 
 def test_the_counting_problem(report: Report) -> None:
