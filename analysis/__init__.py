@@ -9,6 +9,7 @@ from analysis.active_units import active_units_table
 from analysis.activity import active_counts, threshold_sensitivity
 from analysis.charts.active_units import active_units_chart
 from analysis.comparison import compare_trials
+from analysis.counting import count_tiles, tile_counts, tile_trials
 from analysis.data_dimension import cross_checks
 from analysis.deterioration import deterioration_by_trial, deterioration_course
 from analysis.deterioration_groups import deterioration_by_group, deterioration_by_schedule
@@ -17,6 +18,7 @@ from analysis.final_units import final_units
 from analysis.group_words import describe_group
 from analysis.groups import group_columns
 from analysis.importance import hyperparameter_importance
+from analysis.inert_units import inert_units, sample_differences
 from analysis.intrinsic_dimension import (
     describe_estimate,
     estimate_by_rule,
@@ -31,6 +33,7 @@ from analysis.paper_layers import beside_figure_7
 from analysis.paper_table import beside_paper_table
 from analysis.probabilistic_pca import linear_answers, pca_dimension
 from analysis.sparsity_controls import sparsity_of_controls, units_in_use
+from analysis.tile_shares import conv_against_dense_tiles, tile_shares
 from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
 __all__ = [
@@ -43,6 +46,8 @@ __all__ = [
     "closest_settings",
     "compare_trials",
     "conv_against_dense",
+    "conv_against_dense_tiles",
+    "count_tiles",
     "cross_checks",
     "describe_estimate",
     "describe_group",
@@ -56,6 +61,7 @@ __all__ = [
     "final_units",
     "group_columns",
     "hyperparameter_importance",
+    "inert_units",
     "law_by_group",
     "law_by_trial",
     "law_controls",
@@ -70,4 +76,9 @@ __all__ = [
     "sparsity_of_controls",
     "threshold_sensitivity",
     "units_in_use",
+    "sample_differences",
+    "threshold_sensitivity",
+    "tile_counts",
+    "tile_shares",
+    "tile_trials",
 ]

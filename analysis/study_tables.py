@@ -28,6 +28,9 @@ class StudyTables:
         versions: Versions of what trained it, by name.
         layers: Layers of one trial of each net, where they are recorded.
         probes: Rows of `probes`; none where the spec asks for no probe.
+        sample_differences: `analysis.sample_differences` of the samples of all trials.
+        shown_samples: The first generated and reconstructed images of `trials_to_show`.
+        tile_counts: `analysis.tile_counts` of the samples of `analysis.tile_trials`.
     """
 
     study: str
@@ -45,3 +48,6 @@ class StudyTables:
     versions: Mapping[str, str]
     layers: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["trial_id"]))
     probes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sample_differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    shown_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tile_counts: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -135,9 +135,19 @@ class Study:
         """Return the rows of `epochs` of some trials, reading their packs only."""
         return self._pack_rows("epochs", self._members_among(trial_ids))
 
-    def samples_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
-        """Return the rows of `samples` of some trials, reading their packs only."""
-        return self._pack_rows("samples", self._members_among(trial_ids))
+    def samples_of(
+        self, trial_ids: Collection[str], columns: list[str] | None = None
+    ) -> pd.DataFrame:
+        """Return the rows of `samples` of some trials, reading their packs only.
+
+        Args:
+            trial_ids: The trials.
+            columns: Which columns besides the table's key; all by default. Pixels take by far the
+                most room, and without them a row takes no more than one of `units`.
+        """
+        if columns is not None:
+            columns = [*KEYS["samples"], *columns]
+        return self._pack_rows("samples", self._members_among(trial_ids), columns)
 
     def encodings_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
         """Return the rows of `encodings` of some trials, reading their packs only."""

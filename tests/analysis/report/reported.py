@@ -47,9 +47,12 @@ def table_blocks(report: Report) -> list[TableBlock]:
     return [block for block in blocks if isinstance(block, TableBlock)]
 
 
-def evaluate(recipe: str, tables: StudyTables) -> Any:
-    """What the last line of a recipe gives, after the report's preamble."""
-    names: dict[str, Any] = {"pd": pd, "study": tables, "trials": tables.trials}
+def evaluate(recipe: str, tables: StudyTables, study: Study | None = None) -> Any:
+    """What the last line of a recipe gives, after the report's preamble.
+
+    Recipes that read samples need the study on storage that the tables were read from.
+    """
+    names: dict[str, Any] = {"pd": pd, "study": study or tables, "trials": tables.trials}
     names |= {"units": tables.units, "datasets": tables.datasets}
     *lines, last = _logical_lines(recipe)
     exec("\n".join(lines), names)
@@ -62,12 +65,12 @@ def _logical_lines(recipe: str) -> list[str]:
     return [ast.unparse(statement) for statement in body]
 
 
-def assert_recomputed(report: Report, tables: StudyTables) -> int:
+def assert_recomputed(report: Report, tables: StudyTables, study: Study | None = None) -> int:
     """Every number of the report's sentences comes from its recipe; return how many sentences."""
     numbered = [statement for statement in statements(report) if statement.numbers]
     for statement in numbered:
         assert statement.recipe, statement.text
-        again = np.atleast_1d(np.array(evaluate(statement.recipe, tables), dtype=float))
+        again = np.atleast_1d(np.array(evaluate(statement.recipe, tables, study), dtype=float))
         np.testing.assert_allclose(again, statement.numbers, rtol=1e-9, err_msg=statement.text)
     _assert_accounted_for(report)
     return len(numbered)
