@@ -20,8 +20,17 @@ from analysis.intrinsic_dimension import (
     estimate_by_rule,
     estimate_intrinsic_dimension,
 )
+from analysis.latent_codes import code_statistics, code_table, sampling_pairs
 from analysis.law_residuals import residual_by
 from analysis.law_units import law_units
+from analysis.normality import (
+    axis_ratio,
+    henze_zirkler,
+    mardia_kurtosis,
+    mardia_skewness,
+    prior_covered,
+    prior_divergence,
+)
 from analysis.paired_effects import paired_effects
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
 from analysis.paper_table import beside_paper_table
@@ -32,9 +41,12 @@ __all__ = [
     "active_counts",
     "active_units_chart",
     "active_units_table",
+    "axis_ratio",
     "beside_paper_table",
     "beta_of_drops",
     "closest_settings",
+    "code_statistics",
+    "code_table",
     "compare_trials",
     "conv_against_dense",
     "cross_checks",
@@ -45,6 +57,7 @@ __all__ = [
     "estimate_intrinsic_dimension",
     "final_units",
     "group_columns",
+    "henze_zirkler",
     "hyperparameter_importance",
     "law_by_group",
     "law_by_trial",
@@ -52,9 +65,14 @@ __all__ = [
     "law_overall",
     "law_units",
     "linear_answers",
+    "mardia_kurtosis",
+    "mardia_skewness",
     "paired_effects",
     "paper_counts",
     "pca_dimension",
+    "prior_covered",
+    "prior_divergence",
     "residual_by",
+    "sampling_pairs",
     "threshold_sensitivity",
 ]

@@ -1,7 +1,7 @@
 """The tables of one study as a report takes them: what `study` reads, and `analysis` relies on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -26,6 +26,9 @@ class StudyTables:
         active_kl: The spec's threshold on the KL, nats.
         spec: The resolved spec as YAML.
         versions: Versions of what trained it, by name.
+        encodings: Rows of `encodings` of the trials whose latent space is drawn.
+        grids: Rows of `samples` of the kind grid, of the same trials.
+        code_statistics: What `analysis.code_statistics` says of all trials with test codes.
     """
 
     study: str
@@ -41,3 +44,6 @@ class StudyTables:
     active_kl: float
     spec: str
     versions: Mapping[str, str]
+    encodings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    grids: pd.DataFrame = field(default_factory=pd.DataFrame)
+    code_statistics: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -6,6 +6,7 @@ from analysis.report.content import Report
 from analysis.report.data_section import data_section
 from analysis.report.dimension_section import dimension_section
 from analysis.report.drivers_section import drivers_section
+from analysis.report.latent_section import latent_section
 from analysis.report.law_section import law_section
 from analysis.report.paper_section import paper_section
 from analysis.report.training_section import training_section
@@ -30,6 +31,7 @@ def compose_report(tables: StudyTables) -> Report:
         training_section(tables),
         drivers_section(tables),
         paper_section(tables),
+        latent_section(tables),
         data_section(tables, estimates),
         failures_section(tables),
         trials_section(tables),

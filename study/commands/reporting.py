@@ -12,6 +12,7 @@ from analysis.report import (
 )
 from analysis.study_tables import StudyTables
 from search_spaces import BadInput, dump_spec, nearest_name
+from study.commands.latent_tables import latent_tables
 from study.loading import Study
 from study.storage import Folder, StorageError
 
@@ -37,6 +38,7 @@ def study_tables(study: Study) -> StudyTables:
         active_kl=study.spec.record.active_kl,
         spec=dump_spec(study.spec),
         versions={name: str(version) for name, version in study.versions.items()},
+        **latent_tables(study),
     )
 
 

@@ -1,0 +1,223 @@
+"""Latent space in the report: how spherical codes are, where they lie, and what lies between."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.charts.latent_codes import codes_chart
+from analysis.charts.latent_slices import slices_chart
+from analysis.charts.latent_space import positions_chart, trajectories_chart
+from analysis.latent_codes import (
+    OBJECTIVES,
+    code_table,
+    latent_points,
+    trials_to_show,
+    widest_units,
+)
+from analysis.latent_slices import grid_slices
+from analysis.report.content import Block, Figure, Section, TableBlock
+from analysis.report.latent_statements import latent_statements
+from analysis.study_tables import StudyTables
+
+__all__ = ["latent_section"]
+
+MOST_ROWS = 20
+MOST_WAYS = 10
+MOST_CIRCLES = 60
+CIRCLES_OF_A_LABEL = 6
+MOST_POINTS = 1_500
+
+_RINGS = "Dashed: one and two standard deviations of the prior."
+_CHOICE = (
+    "Trials shown, here and below: of each dataset and architecture with the fewest latent "
+    "variables, but two or more, the one with β nearest to one and then the smallest seed."
+)
+_FORMATS = dict.fromkeys(
+    ["spread", "axis_ratio", "skewness", "kurtosis", "prior_divergence", "prior_covered"], "{:.2f}"
+) | {"henze_zirkler": "{:.1f}"}
+
+
+def latent_section(tables: StudyTables) -> Section | None:
+    """Compose the section; None where the study recorded neither codes nor grids of them."""
+    with_rows: set[str] = set()
+    for rows in (tables.encodings, tables.grids):
+        with_rows |= set(rows["trial_id"]) if len(rows) else set()
+    shown = trials_to_show(tables.trials, with_rows)
+    blocks: list[Block] = [*latent_statements(tables, shown)]
+    blocks += _numbered(list(_figures(tables, shown)))
+    if len(tables.code_statistics):
+        blocks.append(_table(tables))
+    return Section("latent-space", "Latent space", tuple(blocks)) if blocks else None
+
+
+def _figures(tables: StudyTables, shown: pd.DataFrame) -> Iterator[Figure]:
+    """Yield the figures of one kind after the other, each kind for every group of trials."""
+    groups = [group for _, group in shown.groupby("shown_group")]
+    for draw in (_trajectories, _positions, _codes, _slices):
+        for group in groups:
+            figure = draw(tables, group)
+            if figure is not None:
+                yield figure
+
+
+def _numbered(figures: list[Figure]) -> list[Figure]:
+    """Tell figures of one kind apart by name, and say once how trials were chosen."""
+    numbered: list[Figure] = []
+    for figure in figures:
+        earlier = sum(other.name.startswith(figure.name) for other in numbered)
+        name = f"{figure.name}-{earlier + 1}" if earlier else figure.name
+        caption = figure.caption if numbered else f"{figure.caption} {_CHOICE}"
+        numbered.append(Figure(name, caption, figure.chart))
+    return numbered
+
+
+def _trajectories(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
+    trial = group.iloc[0]
+    rows = _codes_of(tables, trial, "train")
+    if trial["latent_dim"] < 2 or rows.empty:
+        return None
+    units = widest_units(rows, 2)
+    points = latent_points(rows, units)
+    last = points[points["step"] == points["step"].max()]
+    labelled = bool(last["label"].notna().all())
+    chosen = last.groupby("label").head(1) if labelled else last
+    images = sorted(chosen["image"])[:MOST_WAYS]
+    points = points[points["image"].isin(images)]
+    if points["step"].nunique() < 2 or not images:
+        return None
+    which = "the first image of each label" if labelled else "the first images"
+    return Figure(
+        "latent-trajectories",
+        f"{_words(trial)}: the ways of {len(images)} training images ({which}) through latent "
+        f"space, from step {points['step'].min():,} to step {points['step'].max():,} (the paper's "
+        "figure 1). What is older is fainter. Circles have the radius σ on the scale of the axes, "
+        "the root of the mean σ² of both units, so that their area is proportional to the "
+        "variance; they stand at the recorded steps 1, 2, 3, 5, 9, 17, … and at the last. "
+        f"{_plane(trial, units)}{_RINGS}",
+        trajectories_chart(points, (units[0], units[1])),
+    )
+
+
+def _positions(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
+    trial = group.iloc[0]
+    rows = _codes_of(tables, trial, "test")
+    if trial["latent_dim"] != 2 or rows.empty:
+        return None
+    points = latent_points(rows, [0, 1])
+    if points.empty:
+        return None
+    labels = points["label"].nunique()
+    each = max(1, min(CIRCLES_OF_A_LABEL, MOST_CIRCLES // max(labels, 1)))
+    chosen = points.groupby("label").head(each) if labels else points
+    chosen = chosen.head(MOST_CIRCLES)
+    which = f"the first {each} of each label" if labels else "the first"
+    return Figure(
+        "latent-positions",
+        f"{_words(trial)}: position and variance of {len(chosen)} test images, {which}, after "
+        f"{trial['epochs_trained']} epochs (the paper's figure 2). The circles' radius is σ as "
+        f"above, their area proportional to σ². {_RINGS}",
+        positions_chart(chosen, (0, 1)),
+    )
+
+
+def _codes(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
+    rows_of = [(trial, _codes_of(tables, trial, "test")) for _, trial in group.iterrows()]
+    drawn = [(trial, rows) for trial, rows in rows_of if len(rows) and trial["latent_dim"] > 1]
+    trials, most, images = [], 0, 0
+    for trial, rows in drawn:
+        units = widest_units(rows, 3)
+        points = latent_points(rows, units)
+        most, thinned = max(most, len(points)), _thinned(points)
+        images = max(images, len(thinned))
+        if len(thinned):
+            title = f"{_objective(trial)}: β = {trial['beta']:g}, seed {trial['seed']}"
+            trials.append((title, thinned, units))
+    if not trials:
+        return None
+    part = f" ({images:,} of {most:,}, evenly spread)" if images < most else ""
+    panels = ", in each pair of units" if trials[0][1].shape[1] > 6 else ""
+    return Figure(
+        "latent-codes",
+        f"{_words(drawn[0][0], seed=False)}: the means μ of the test images{part}{panels}, all "
+        "panels on one scale (the paper's figure 3). "
+        f"{_plane(drawn[0][0], trials[0][2])}{_RINGS}",
+        codes_chart(trials),
+    )
+
+
+def _slices(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
+    if tables.grids.empty:
+        return None
+    sheets = [
+        grid_slices(tables.grids[tables.grids["trial_id"] == trial["trial_id"]]).assign(
+            row=_objective(trial)
+        )
+        for _, trial in group.iterrows()
+    ]
+    slices = pd.concat([sheet for sheet in sheets if len(sheet)] or sheets[:1])
+    if slices.empty:
+        return None
+    first = slices.iloc[0]
+    trials = slices["row"].nunique()
+    plane = "" if pd.isna(first["across"]) else f"unit {first['across']} runs from left to right"
+    plane += "" if pd.isna(first["upwards"]) else f", unit {first['upwards']} upwards"
+    others = "" if group["latent_dim"].iloc[0] <= 3 else "; all other units are at zero"
+    arbitrary = ""
+    if "no_sampling" in set(group["objective"]) and trials > 1:
+        arbitrary = (
+            " Without sampling nothing keeps the codes as wide as the prior, and part of the grid "
+            "may lie where there are none: the table has the share of the prior that they fill."
+        )
+    return Figure(
+        "latent-slices",
+        f"{_words(group.iloc[0])}: images decoded from a grid of codes, at steps of equal "
+        f"probability under the prior; {plane}{others} (the paper's figure 3).{arbitrary}",
+        slices_chart(slices),
+    )
+
+
+def _table(tables: StudyTables) -> TableBlock:
+    table = code_table(tables.trials, tables.code_statistics)
+    most = f" (the first {MOST_ROWS} of {len(table):,})" if len(table) > MOST_ROWS else ""
+    return TableBlock(
+        f"How spherical the means μ of the test images are, by trial{most}: spread (the prior's "
+        "is 1), the longest axis over the shortest, Henze and Zirkler's statistic (about 1 for "
+        "draws from any Gaussian, grows with the number of images), Mardia's skewness (0) and "
+        "kurtosis over a Gaussian's (1), the KL of a Gaussian with the moments of the aggregate "
+        "posterior from the prior (nats), and the share of the prior that lies among the codes "
+        "(0.95 for draws from it)",
+        table.head(MOST_ROWS),
+        _FORMATS,
+        "from analysis import code_statistics, code_table\n"
+        "code_table(trials, code_statistics(trials, study.encodings))",
+    )
+
+
+def _codes_of(tables: StudyTables, trial: "pd.Series", split: str) -> pd.DataFrame:
+    rows = tables.encodings
+    if rows.empty:
+        return rows
+    chosen: pd.DataFrame = rows[(rows["trial_id"] == trial["trial_id"]) & (rows["split"] == split)]
+    return chosen
+
+
+def _thinned(points: pd.DataFrame) -> pd.DataFrame:
+    """Take evenly spread images, at most as many as a page can carry."""
+    every = max(1, -(-len(points) // MOST_POINTS))
+    thinned: pd.DataFrame = points.iloc[::every]
+    return thinned
+
+
+def _objective(trial: "pd.Series") -> str:
+    return OBJECTIVES[str(trial["objective"])]
+
+
+def _words(trial: "pd.Series", seed: bool = True) -> str:
+    words = f"{trial['architecture']} on {trial['dataset']}, {trial['latent_dim']} latent variables"
+    return f"{words}, β = {trial['beta']:g}, seed {trial['seed']}" if seed else words
+
+
+def _plane(trial: "pd.Series", units: list[int]) -> str:
+    if len(units) == trial["latent_dim"]:
+        return ""
+    return f"Shown are the {len(units)} units of greatest Var μ. "
