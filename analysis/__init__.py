@@ -29,7 +29,7 @@ from analysis.normality import (
     mardia_kurtosis,
     mardia_skewness,
     prior_covered,
-    prior_divergence,
+    prior_kl,
 )
 from analysis.paired_effects import paired_effects
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
@@ -71,7 +71,7 @@ __all__ = [
     "paper_counts",
     "pca_dimension",
     "prior_covered",
-    "prior_divergence",
+    "prior_kl",
     "residual_by",
     "sampling_pairs",
     "threshold_sensitivity",

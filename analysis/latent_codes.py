@@ -19,7 +19,7 @@ from analysis.normality import (
     mardia_kurtosis,
     mardia_skewness,
     prior_covered,
-    prior_divergence,
+    prior_kl,
 )
 
 __all__ = [
@@ -47,7 +47,7 @@ STATISTICS: Final = (
     "henze_zirkler",
     "skewness",
     "kurtosis",
-    "prior_divergence",
+    "prior_kl",
     "prior_covered",
 )
 
@@ -76,7 +76,7 @@ def code_statistics(trials: pd.DataFrame, encodings: pd.DataFrame) -> pd.DataFra
         One row per completed trial with test codes, sorted by trial_id: images, counted; left_out,
         those with a code that is not a number; units, that vary; spread, the root of the mean
         variance over these (1 for the prior); axis_ratio; henze_zirkler, mardia's skewness and
-        kurtosis, the latter over that of a Gaussian, d(d + 2); prior_divergence, of the aggregate
+        kurtosis, the latter over that of a Gaussian, d(d + 2); prior_kl, of the aggregate
         posterior, which for no_sampling has no variance besides that of μ; prior_covered. See
         `analysis.normality`. Null where there are too few images or units to tell.
     """
@@ -109,7 +109,7 @@ def _statistics(rows: pd.DataFrame, samples: bool) -> dict[str, float]:
         "henze_zirkler": henze_zirkler(codes).statistic,
         "skewness": mardia_skewness(codes).statistic,
         "kurtosis": mardia_kurtosis(codes).statistic / max(units * (units + 2), 1),
-        "prior_divergence": prior_divergence(codes, variance[:, varies] if samples else None),
+        "prior_kl": prior_kl(codes, variance[:, varies] if samples else None),
         "prior_covered": prior_covered(codes),
     }
 
@@ -133,13 +133,13 @@ def code_table(trials: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFrame:
         statistics: What `code_statistics` returns.
 
     Returns:
-        One row per trial: dataset, architecture, latent_dim, objective, beta, seed, images, and the
-        statistics, sorted by the first six.
+        One row per trial: what differs of dataset, architecture, latent_dim, objective, beta and
+        seed, then the statistics; sorted by all of the former.
     """
     setting = ["dataset", "architecture", "latent_dim", "objective", "beta", "seed"]
     table = trials[["trial_id", *setting]].drop_duplicates("trial_id").merge(statistics)
-    table = table[[*setting, "images", *STATISTICS]]
-    return table.sort_values(setting, key=naturally, ignore_index=True)
+    table = table.sort_values(setting, key=naturally, ignore_index=True)
+    return table[[*(name for name in setting if table[name].nunique() > 1), *STATISTICS]]
 
 
 def sampling_pairs(trials: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFrame:

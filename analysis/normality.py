@@ -7,7 +7,7 @@
   departure from a Gaussian; the others say of what kind it is. With thousands of codes even a small
   departure has a p-value of 0, so what compares two trials is the statistic.
 - **As wide in all directions**: `axis_ratio`, which is 1 for a sphere.
-- **Where the prior N(0, I) is**: `prior_divergence`, and `prior_covered`, which alone of all of
+- **Where the prior N(0, I) is**: `prior_kl`, and `prior_covered`, which alone of all of
   these sees gaps. Generation draws from the prior.
 
 All take codes of shape (images, units). Codes that fill no volume (a unit is constant, or follows
@@ -29,7 +29,7 @@ __all__ = [
     "mardia_kurtosis",
     "mardia_skewness",
     "prior_covered",
-    "prior_divergence",
+    "prior_kl",
 ]
 
 Codes = NDArray[np.float64]
@@ -133,9 +133,7 @@ def axis_ratio(codes: "NDArray[np.float64]") -> float:
     return float(np.sqrt(variances[-1] / variances[0]))
 
 
-def prior_divergence(
-    codes: "NDArray[np.float64]", variance: "NDArray[np.float64] | None" = None
-) -> float:
+def prior_kl(codes: "NDArray[np.float64]", variance: "NDArray[np.float64] | None" = None) -> float:
     """Return the KL from N(0, I) of the Gaussian with the codes' mean and covariance, in nats.
 
     Args:

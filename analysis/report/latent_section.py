@@ -33,7 +33,7 @@ _CHOICE = (
     "variables, but two or more, the one with β nearest to one and then the smallest seed."
 )
 _FORMATS = dict.fromkeys(
-    ["spread", "axis_ratio", "skewness", "kurtosis", "prior_divergence", "prior_covered"], "{:.2f}"
+    ["spread", "axis_ratio", "skewness", "kurtosis", "prior_kl", "prior_covered"], "{:.2f}"
 ) | {"henze_zirkler": "{:.1f}"}
 
 
@@ -134,12 +134,14 @@ def _codes(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
             trials.append((title, thinned, units))
     if not trials:
         return None
+    paper = " (the paper's figure 3)" if "no_sampling" in set(group["objective"]) else ""
     part = f" ({images:,} of {most:,}, evenly spread)" if images < most else ""
-    panels = ", in each pair of units" if trials[0][1].shape[1] > 6 else ""
+    several = len(trials) > 1 or len(trials[0][2]) > 2
+    panels = ", two units at a time" if len(trials[0][2]) > 2 else ""
+    panels += ", all panels on one scale" if several else ""
     return Figure(
         "latent-codes",
-        f"{_words(drawn[0][0], seed=False)}: the means μ of the test images{part}{panels}, all "
-        "panels on one scale (the paper's figure 3). "
+        f"{_words(drawn[0][0], seed=False)}: the means μ of the test images{part}{panels}{paper}. "
         f"{_plane(drawn[0][0], trials[0][2])}{_RINGS}",
         codes_chart(trials),
     )
@@ -161,6 +163,7 @@ def _slices(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     trials = slices["row"].nunique()
     plane = "" if pd.isna(first["across"]) else f"unit {first['across']} runs from left to right"
     plane += "" if pd.isna(first["upwards"]) else f", unit {first['upwards']} upwards"
+    paper = " (the paper's figure 3)" if "no_sampling" in set(group["objective"]) else ""
     others = "" if group["latent_dim"].iloc[0] <= 3 else "; all other units are at zero"
     arbitrary = ""
     if "no_sampling" in set(group["objective"]) and trials > 1:
@@ -171,7 +174,7 @@ def _slices(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     return Figure(
         "latent-slices",
         f"{_words(group.iloc[0])}: images decoded from a grid of codes, at steps of equal "
-        f"probability under the prior; {plane}{others} (the paper's figure 3).{arbitrary}",
+        f"probability under the prior; {plane}{others}{paper}.{arbitrary}",
         slices_chart(slices),
     )
 
@@ -179,8 +182,11 @@ def _slices(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
 def _table(tables: StudyTables) -> TableBlock:
     table = code_table(tables.trials, tables.code_statistics)
     most = f" (the first {MOST_ROWS} of {len(table):,})" if len(table) > MOST_ROWS else ""
+    images = tables.code_statistics["images"]
+    fewest = f"{images.min():,} to " if images.min() < images.max() else ""
     return TableBlock(
-        f"How spherical the means μ of the test images are, by trial{most}: spread (the prior's "
+        f"How spherical the means μ of {fewest}{images.max():,} test images are, by trial{most}: "
+        "spread (the prior's "
         "is 1), the longest axis over the shortest, Henze and Zirkler's statistic (about 1 for "
         "draws from any Gaussian, grows with the number of images), Mardia's skewness (0) and "
         "kurtosis over a Gaussian's (1), the KL of a Gaussian with the moments of the aggregate "

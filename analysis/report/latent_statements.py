@@ -181,7 +181,7 @@ def _variance_along(tables: StudyTables, trial: "pd.Series") -> Statement:
     formulas = "variance.iloc[0], variance.index[0]"
     if variance.max() > PEAK * variance.iloc[0]:
         sentences += ", rises to {:.2f} by step {:,}"
-        numbers += [float(variance.max()), int(variance.index[variance.to_numpy().argmax()])]
+        numbers += [float(variance.max()), int(variance.index[int(variance.to_numpy().argmax())])]
         formulas += ", variance.max(), variance.idxmax()"
     small = variance.index[variance < SMALL_VARIANCE]
     if len(small):
