@@ -145,7 +145,8 @@ def code_table(trials: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFrame:
 def sampling_pairs(trials: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFrame:
     """Put trials trained with sampling beside those without that equal them in all else.
 
-    Seeds included, and the number of images too: Henze and Zirkler's statistic grows with it.
+    Seeds included, and the number of images too: Henze and Zirkler's statistic grows with it. Pairs
+    that lack a statistic on either side are left out, those of one unit among them.
 
     Args:
         trials: The `trials` table.
@@ -165,6 +166,7 @@ def sampling_pairs(trials: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFra
         for objective, suffix in (("elbo", "_with"), ("no_sampling", "_without"))
     ]
     pairs = sides[0].merge(sides[1], on=shared)
+    pairs = pairs.dropna(subset=[name for name in pairs.columns if name not in shared])
     return pairs.sort_values(shared, key=naturally, ignore_index=True)
 
 

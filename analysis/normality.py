@@ -125,9 +125,10 @@ def mardia_kurtosis(codes: "NDArray[np.float64]") -> NormalityTest:
 def axis_ratio(codes: "NDArray[np.float64]") -> float:
     """Return how much longer the longest axis of the codes is than the shortest; 1 for a sphere.
 
-    Axes are the standard deviations along the principal directions, so rotations do not matter.
+    Axes are the standard deviations along the principal directions, so rotations do not matter. A
+    single unit has one axis, and no ratio: NaN.
     """
-    if _standardised(codes) is None:
+    if codes.shape[1] == 1 or _standardised(codes) is None:
         return np.nan
     variances = np.linalg.eigvalsh(_covariance(codes))
     return float(np.sqrt(variances[-1] / variances[0]))

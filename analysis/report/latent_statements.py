@@ -33,8 +33,7 @@ def latent_statements(tables: StudyTables, shown: pd.DataFrame) -> list[Statemen
     statements: list[Statement] = []
     if len(tables.code_statistics):
         pairs = sampling_pairs(tables.trials, tables.code_statistics)
-        measured = [f"{name}{side}" for name in _SENSES for side in ("_with", "_without")]
-        if pairs[measured].notna().all(axis=None) and len(pairs):
+        if len(pairs):
             statements += [_claim(pairs), *_by_group(pairs)]
         else:
             statements += _without_pairs(tables)
@@ -131,8 +130,8 @@ def _without_pairs(tables: StudyTables) -> Iterator[Statement]:
         if rows.empty:
             continue
         yield Statement(
-            f"Codes of the {{:,}} trials of the objective {name} ({words}), medians: Henze and "
-            "Zirkler's statistic is {:.1f} (about one for a Gaussian), the longest axis {:.2f} "
+            f"Codes of {{:,}} {_trials(len(rows))} of the objective {name} ({words}), medians: "
+            "Henze and Zirkler's statistic is {:.1f} (about one for a Gaussian), the longest axis {:.2f} "
             "times the shortest, and {:.0f}% of the prior lie among the codes.",
             (
                 len(rows),
@@ -150,12 +149,14 @@ def _without_pairs(tables: StudyTables) -> Iterator[Statement]:
 
 def _left_out(tables: StudyTables) -> list[Statement]:
     left_out = tables.code_statistics["left_out"]
-    if not left_out.any():
+    trials = int((left_out > 0).sum())
+    if trials == 0:
         return []
     return [
         Statement(
-            "{:,} images of {:,} trials have codes that are not numbers, and are left out.",
-            (int(left_out.sum()), int((left_out > 0).sum())),
+            f"{{:,}} images of {{:,}} {_trials(trials)} have codes that are not numbers, and are "
+            "left out.",
+            (int(left_out.sum()), trials),
             f"{_STATISTICS}left_out = statistics['left_out']\nleft_out.sum(), (left_out > 0).sum()",
             warns=True,
         )
@@ -201,6 +202,10 @@ def _variance_along(tables: StudyTables, trial: "pd.Series") -> Statement:
         "variance = codes['variance'].astype(float).groupby(codes['step']).mean()\n"
         f"{formulas}",
     )
+
+
+def _trials(number: int) -> str:
+    return "trial" if number == 1 else "trials"
 
 
 def _and(words: list[str]) -> str:
