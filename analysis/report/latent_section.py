@@ -1,6 +1,7 @@
 """Latent space in the report: how spherical codes are, where they lie, and what lies between."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import pandas as pd
 
@@ -39,25 +40,29 @@ _FORMATS = dict.fromkeys(
 
 def latent_section(tables: StudyTables) -> Section | None:
     """Compose the section; None where the study recorded neither codes nor grids of them."""
-    with_rows: set[str] = set()
-    for rows in (tables.encodings, tables.grids):
-        with_rows |= set(rows["trial_id"]) if len(rows) else set()
-    shown = trials_to_show(tables.trials, with_rows)
-    blocks: list[Block] = [*latent_statements(tables, shown)]
-    blocks += _numbered(list(_figures(tables, shown)))
+    encoded, gridded = (_shown(tables, rows) for rows in (tables.encodings, tables.grids))
+    blocks: list[Block] = [*latent_statements(tables, encoded)]
+    figures = [_figures(tables, encoded, draw) for draw in (_trajectories, _positions, _codes)]
+    blocks += _numbered([*chain(*figures), *_figures(tables, gridded, _slices)])
     if len(tables.code_statistics):
         blocks.append(_table(tables))
     return Section("latent-space", "Latent space", tuple(blocks)) if blocks else None
 
 
-def _figures(tables: StudyTables, shown: pd.DataFrame) -> Iterator[Figure]:
-    """Yield the figures of one kind after the other, each kind for every group of trials."""
-    groups = [group for _, group in shown.groupby("shown_group")]
-    for draw in (_trajectories, _positions, _codes, _slices):
-        for group in groups:
-            figure = draw(tables, group)
-            if figure is not None:
-                yield figure
+def _shown(tables: StudyTables, rows: pd.DataFrame) -> pd.DataFrame:
+    return trials_to_show(tables.trials, set(rows["trial_id"]) if len(rows) else ())
+
+
+def _figures(
+    tables: StudyTables,
+    shown: pd.DataFrame,
+    draw: Callable[[StudyTables, pd.DataFrame], Figure | None],
+) -> Iterator[Figure]:
+    """Yield the figures of one kind, one for each group of trials that has what it takes."""
+    for _, group in shown.groupby("shown_group"):
+        figure = draw(tables, group)
+        if figure is not None:
+            yield figure
 
 
 def _numbered(figures: list[Figure]) -> list[Figure]:
@@ -148,8 +153,6 @@ def _codes(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
 
 
 def _slices(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
-    if tables.grids.empty:
-        return None
     sheets = [
         grid_slices(tables.grids[tables.grids["trial_id"] == trial["trial_id"]]).assign(
             row=_objective(trial)

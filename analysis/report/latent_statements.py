@@ -131,8 +131,8 @@ def _without_pairs(tables: StudyTables) -> Iterator[Statement]:
             continue
         yield Statement(
             f"Codes of {{:,}} {_trials(len(rows))} of the objective {name} ({words}), medians: "
-            "Henze and Zirkler's statistic is {:.1f} (about one for a Gaussian), the longest axis {:.2f} "
-            "times the shortest, and {:.0f}% of the prior lie among the codes.",
+            "Henze and Zirkler's statistic is {:.1f} (about one for a Gaussian), the longest axis "
+            "{:.2f} times the shortest, and {:.0f}% of the prior lie among the codes.",
             (
                 len(rows),
                 float(rows["henze_zirkler"].median()),

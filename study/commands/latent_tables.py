@@ -14,13 +14,16 @@ def latent_tables(study: Study) -> dict[str, pd.DataFrame]:
     """Read the fields of `StudyTables` that are about codes, a few trials at a time."""
     encoded = study.trials_with("encodings")
     gridded = study.trials_with("samples", kind="grid")
-    shown = list(trials_to_show(study.trials, {*encoded, *gridded})["trial_id"])
-    samples = study.samples_of(shown)
+    samples = study.samples_of(_shown(study, gridded))
     return {
-        "encodings": study.encodings_of(shown),
+        "encodings": study.encodings_of(_shown(study, encoded)),
         "grids": samples[samples["kind"] == "grid"].reset_index(drop=True),
         "code_statistics": _statistics(study, encoded),
     }
+
+
+def _shown(study: Study, with_rows: list[str]) -> list[str]:
+    return list(trials_to_show(study.trials, with_rows)["trial_id"])
 
 
 def _statistics(study: Study, trial_ids: list[str]) -> pd.DataFrame:
