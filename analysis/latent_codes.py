@@ -23,6 +23,7 @@ from analysis.normality import (
 )
 
 __all__ = [
+    "MOST_GROUPS",
     "OBJECTIVES",
     "STATISTICS",
     "code_statistics",

@@ -9,6 +9,7 @@ from analysis.charts.latent_codes import codes_chart
 from analysis.charts.latent_slices import slices_chart
 from analysis.charts.latent_space import positions_chart, trajectories_chart
 from analysis.latent_codes import (
+    MOST_GROUPS,
     OBJECTIVES,
     code_table,
     latent_points,
@@ -30,8 +31,9 @@ MOST_POINTS = 1_500
 
 _RINGS = "Dashed: one and two standard deviations of the prior."
 _CHOICE = (
-    "Trials shown, here and below: of each dataset and architecture with the fewest latent "
-    "variables, but two or more, the one with β nearest to one and then the smallest seed."
+    f"Trials shown, here and below: of at most {MOST_GROUPS} combinations of dataset, architecture "
+    "and latent_dim, those with the fewest latent variables but two or more first, and of each "
+    "objective there, the one with β nearest to one and then the smallest seed."
 )
 _FORMATS = dict.fromkeys(
     ["spread", "axis_ratio", "skewness", "kurtosis", "prior_kl", "prior_covered"], "{:.2f}"
