@@ -65,7 +65,8 @@ def positions_chart(points: pd.DataFrame, units: tuple[int, int]) -> alt.LayerCh
         units: The units along the two axes.
     """
     x, y = (f"unit_{unit}" for unit in units)
-    reach = reach_of(points, [x, y])
+    outer = points[[x, y]].abs().add(np.sqrt(points["variance"]), axis=0)
+    reach = reach_of(outer, [x, y])  # no circle is cut
     encoded = alt.Chart(points).encode(*plane_axes(x, y, reach), label_colour(points))
     dots = encoded.mark_circle(size=9, opacity=1)
     layers = [

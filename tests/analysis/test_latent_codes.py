@@ -153,9 +153,9 @@ def test_the_table_has_what_differs() -> None:
 def test_the_choice_of_trials() -> None:
     rows = [
         {"trial_id": "one unit", "latent_dim": 1},
-        {"trial_id": "seed 1", "latent_dim": 3, "seed": 1},
+        {"trial_id": "seed 2", "latent_dim": 3, "seed": 2, "beta": 0.5},
         {"trial_id": "beta 4", "latent_dim": 3, "beta": 4.0},
-        {"trial_id": "chosen", "latent_dim": 3, "seed": 0, "beta": 0.5},
+        {"trial_id": "chosen", "latent_dim": 3, "seed": 1, "beta": 0.5},
         {"trial_id": "beta 0.2", "latent_dim": 3, "beta": 0.2},
         {"trial_id": "beta 0", "latent_dim": 3, "beta": 0.0},
         {"trial_id": "control", "latent_dim": 3, "objective": "no_sampling", "beta": 0.5},
@@ -166,7 +166,6 @@ def test_the_choice_of_trials() -> None:
         {"trial_id": "larger", "latent_dim": 32},
     ]
     trials = trials_of([{"beta": 1.0} | row for row in rows])
-    trials.loc[trials["trial_id"] == "seed 1", "beta"] = 0.5
     there = set(trials["trial_id"]) - {"no rows"}
     shown = trials_to_show(trials, there)
     assert shown["trial_id"].tolist() == ["small", "chosen", "control", "large"]

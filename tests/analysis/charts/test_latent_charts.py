@@ -112,6 +112,14 @@ def test_labels_stand_beside_their_ends_and_apart() -> None:
     assert {row["label"] for row in text[0]["rows"]} == set("0123456789")
 
 
+def test_no_circle_is_cut() -> None:
+    codes = codes_of("a", np.array([[0.0, 0.0], [-3.0, 1.0]]), np.array([[9.0], [4.0]]))
+    content = positions_chart(latent_points(codes, [0, 1]), (0, 1)).to_dict()
+    (low, high) = domains(content["layer"][-1])[0]
+    assert low <= -5
+    assert high >= 5
+
+
 def domains(content: Any) -> list[list[float]]:
     """Every domain of a position anywhere in a specification."""
     if isinstance(content, list):
