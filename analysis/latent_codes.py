@@ -235,15 +235,18 @@ def latent_points(rows: pd.DataFrame, units: list[int]) -> pd.DataFrame:
 
     Returns:
         step, image, label (text; null without), variance (σ², the mean over these units), and μ of
-        each unit as unit_0, unit_1, …, sorted by step and image. Codes that are not numbers are
-        left out.
+        each unit as unit_0, unit_1, …, sorted by step and image. Points of which μ is not a number
+        are left out; variance is null where it is not one.
     """
     kept = rows[rows["unit"].isin(units)]
     places = ["step", "image"]
     means = kept.pivot(index=places, columns="unit", values="mean").astype("float64")
     means.columns = pd.Index([f"unit_{unit}" for unit in means.columns])
-    variance = kept.groupby(places)["variance"].mean().astype("float64")
+    variance = kept["variance"].astype("float64").groupby([kept[name] for name in places]).mean()
     label = kept.groupby(places)["label"].first().astype("Int64").astype("str")
-    points = means.assign(variance=variance, label=label.where(label.notna(), None))
-    finite = points.drop(columns="label").notna().all(axis=1)
-    return points[finite].reset_index().sort_values(places, ignore_index=True)
+    points = means.assign(
+        variance=variance.where(np.isfinite(variance)), label=label.where(label.notna(), None)
+    )
+    return (
+        points[np.isfinite(means).all(axis=1)].reset_index().sort_values(places, ignore_index=True)
+    )

@@ -63,8 +63,8 @@ def henze_zirkler(codes: "NDArray[np.float64]") -> NormalityTest:
     with n².
 
     Source: N. Henze, B. Zirkler, "A class of invariant consistent tests for multivariate
-    normality", Communications in Statistics 19 (1990): equations 2.1 to 2.4 and theorem 3.1; the
-    p-value is by their lognormal approximation.
+    normality", Communications in Statistics 19 (1990), 3595-3617; the p-value is by their lognormal
+    approximation.
     """
     white = _standardised(codes)
     if white is None:
@@ -93,7 +93,7 @@ def mardia_skewness(codes: "NDArray[np.float64]") -> NormalityTest:
     of images of the cubed inner product.
 
     Source: K. V. Mardia, "Measures of multivariate skewness and kurtosis with applications",
-    Biometrika 57 (1970), equations 2.23 and 2.26.
+    Biometrika 57 (1970), 519-530.
     """
     white = _standardised(codes)
     if white is None:
@@ -111,7 +111,7 @@ def mardia_kurtosis(codes: "NDArray[np.float64]") -> NormalityTest:
     The mean fourth power of the standardised codes' lengths; d is the number of units. Below is
     flatter than a Gaussian, above has heavier tails; the p-value counts both.
 
-    Source: as for `mardia_skewness`, equations 3.5 and 3.12.
+    Source: as for `mardia_skewness`.
     """
     white = _standardised(codes)
     if white is None:
@@ -159,7 +159,8 @@ def prior_covered(codes: "NDArray[np.float64]", draws: int = PRIOR_DRAWS, seed: 
     It is the share of draws from the prior whose nearest code is no farther than 95% of the codes
     are from the nearest other one. If the codes are themselves draws from the prior, it is 0.95 but
     for chance. It makes no assumption on the shape, and falls where the codes leave gaps or are
-    narrower than the prior.
+    narrower than the prior. It takes seconds for thousands of codes of tens of units. Recall of
+    generative models is measured alike (T. Kynkäänniemi et al., NeurIPS 2019), with other radii.
 
     Args:
         codes: Posterior means, (images, units).

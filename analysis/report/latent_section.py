@@ -28,6 +28,7 @@ MOST_WAYS = 10
 MOST_CIRCLES = 60
 CIRCLES_OF_A_LABEL = 6
 MOST_POINTS = 1_500
+EMPTY = pd.DataFrame()
 
 _RINGS = "Dashed: one and two standard deviations of the prior."
 _CHOICE = (
@@ -84,7 +85,7 @@ def _trajectories(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     if trial["latent_dim"] < 2 or rows.empty:
         return None
     units = widest_units(rows, 2)
-    points = latent_points(rows, units)
+    points = latent_points(rows, units).dropna(subset="variance")
     last = points[points["step"] == points["step"].max()]
     labelled = bool(last["label"].notna().all())
     chosen = last.groupby("label").head(1) if labelled else last
@@ -95,8 +96,8 @@ def _trajectories(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     which = "the first image of each label" if labelled else "the first images"
     return Figure(
         "latent-trajectories",
-        f"{_words(trial)}: the ways of {len(images)} training images ({which}) through latent "
-        f"space, from step {points['step'].min():,} to step {points['step'].max():,} (the paper's "
+        f"{_words(group.head(1))}: the ways of {len(images)} training images ({which}) through "
+        f"latent space, from step {points['step'].min():,} to step {points['step'].max():,} (the paper's "
         "figure 1). What is older is fainter. Circles have the radius σ on the scale of the axes, "
         "the root of the mean σ² of both units, so that their area is proportional to the "
         "variance; they stand at the recorded steps 1, 2, 3, 5, 9, 17, … and at the last. "
@@ -110,7 +111,7 @@ def _positions(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     rows = _codes_of(tables, trial, "test")
     if trial["latent_dim"] != 2 or rows.empty:
         return None
-    points = latent_points(rows, [0, 1])
+    points = latent_points(rows, [0, 1]).dropna(subset="variance")
     if points.empty:
         return None
     labels = points["label"].nunique()
@@ -120,37 +121,35 @@ def _positions(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     which = f"the first {each} of each label" if labels else "the first"
     return Figure(
         "latent-positions",
-        f"{_words(trial)}: position and variance of {len(chosen)} test images, {which}, after "
-        f"{trial['epochs_trained']} epochs (the paper's figure 2). The circles' radius is σ as "
-        f"above, their area proportional to σ². {_RINGS}",
+        f"{_words(group.head(1))}: position and variance of {len(chosen)} test images, {which}, "
+        f"after {int(trial['epochs_trained'])} epochs (the paper's figure 2). The circles' radius is "
+        f"σ as above, their area proportional to σ². {_RINGS}",
         positions_chart(chosen, (0, 1)),
     )
 
 
 def _codes(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
-    rows_of = [(trial, _codes_of(tables, trial, "test")) for _, trial in group.iterrows()]
-    drawn = [(trial, rows) for trial, rows in rows_of if len(rows) and trial["latent_dim"] > 1]
-    trials, most, images = [], 0, 0
-    for trial, rows in drawn:
-        units = widest_units(rows, 3)
-        points = latent_points(rows, units)
-        most, thinned = max(most, len(points)), _thinned(points)
-        images = max(images, len(thinned))
-        if len(thinned):
+    drawn: list[tuple[str, pd.DataFrame, list[int]]] = []
+    images = 0
+    for _, trial in group.iterrows():
+        rows = _codes_of(tables, trial, "test")
+        units = widest_units(rows, 3) if len(rows) else []
+        points = latent_points(rows, units) if len(units) > 1 else EMPTY
+        if len(points):
             title = f"{_objective(trial)}: β = {trial['beta']:g}, seed {trial['seed']}"
-            trials.append((title, thinned, units))
-    if not trials:
+            drawn.append((title, _thinned(points), units))
+            images = max(images, len(points))
+    if not drawn:
         return None
-    paper = " (the paper's figure 3)" if "no_sampling" in set(group["objective"]) else ""
-    part = f" ({images:,} of {most:,}, evenly spread)" if images < most else ""
-    several = len(trials) > 1 or len(trials[0][2]) > 2
-    panels = ", two units at a time" if len(trials[0][2]) > 2 else ""
-    panels += ", all panels on one scale" if several else ""
+    _, points, units = max(drawn, key=lambda each: len(each[1]))
+    part = f" ({len(points):,} of {images:,}, evenly spread)" if len(points) < images else ""
+    panels = ", two units at a time" if len(units) > 2 else ""
+    panels += ", all panels on one scale" if len(units) > 2 or len(drawn) > 1 else ""
     return Figure(
         "latent-codes",
-        f"{_words(drawn[0][0], seed=False)}: the means μ of the test images{part}{panels}{paper}. "
-        f"{_plane(drawn[0][0], trials[0][2])}{_RINGS}",
-        codes_chart(trials),
+        f"{_words(group)}: the means μ of the test images{part}{panels}"
+        f"{_figure_3(group)}. {_plane(group.iloc[0], units)}{_RINGS}",
+        codes_chart(drawn),
     )
 
 
@@ -165,21 +164,22 @@ def _slices(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     if slices.empty:
         return None
     first = slices.iloc[0]
-    trials = slices["row"].nunique()
-    plane = "" if pd.isna(first["across"]) else f"unit {first['across']} runs from left to right"
-    plane += "" if pd.isna(first["upwards"]) else f", unit {first['upwards']} upwards"
-    paper = " (the paper's figure 3)" if "no_sampling" in set(group["objective"]) else ""
-    others = "" if group["latent_dim"].iloc[0] <= 3 else "; all other units are at zero"
-    arbitrary = ""
-    if "no_sampling" in set(group["objective"]) and trials > 1:
-        arbitrary = (
+    layout = [
+        f"unit {first[side]} runs {way}"
+        for side, way in (("across", "from left to right"), ("upwards", "upwards"))
+        if not pd.isna(first[side])
+    ]
+    layout += ["all other units are at zero"] if group["latent_dim"].iloc[0] > 3 else []
+    missing = ""
+    if "no_sampling" in set(group["objective"]) and len(tables.code_statistics):
+        missing = (
             " Without sampling nothing keeps the codes as wide as the prior, and part of the grid "
             "may lie where there are none: the table has the share of the prior that they fill."
         )
     return Figure(
         "latent-slices",
-        f"{_words(group.iloc[0])}: images decoded from a grid of codes, at steps of equal "
-        f"probability under the prior; {plane}{others}{paper}.{arbitrary}",
+        f"{_words(group)}: images decoded from a grid of codes, at steps of equal probability "
+        f"under the prior{_figure_3(group)}; {', '.join(layout) or 'one step only'}.{missing}",
         slices_chart(slices),
     )
 
@@ -191,9 +191,8 @@ def _table(tables: StudyTables) -> TableBlock:
     fewest = f"{images.min():,} to " if images.min() < images.max() else ""
     return TableBlock(
         f"How spherical the means μ of {fewest}{images.max():,} test images are, by trial{most}: "
-        "spread (the prior's "
-        "is 1), the longest axis over the shortest, Henze and Zirkler's statistic (about 1 for "
-        "draws from any Gaussian, grows with the number of images), Mardia's skewness (0) and "
+        "spread (the prior's is 1), the longest axis over the shortest, Henze and Zirkler's statistic "
+        "(about 1 for draws from any Gaussian, grows with the number of images), Mardia's skewness (0) and "
         "kurtosis over a Gaussian's (1), the KL of a Gaussian with the moments of the aggregate "
         "posterior from the prior (nats), and the share of the prior that lies among the codes "
         "(0.95 for draws from it)",
@@ -223,9 +222,16 @@ def _objective(trial: "pd.Series") -> str:
     return OBJECTIVES[str(trial["objective"])]
 
 
-def _words(trial: "pd.Series", seed: bool = True) -> str:
-    words = f"{trial['architecture']} on {trial['dataset']}, {trial['latent_dim']} latent variables"
-    return f"{words}, β = {trial['beta']:g}, seed {trial['seed']}" if seed else words
+def _words(group: pd.DataFrame) -> str:
+    """Name what the trials of a group have in common."""
+    trial = group.iloc[0]
+    words = f"{trial['architecture']} on {trial['dataset']}, latent_dim {trial['latent_dim']}"
+    words += f", β = {trial['beta']:g}" if group["beta"].nunique() == 1 else ""
+    return words + (f", seed {trial['seed']}" if group["seed"].nunique() == 1 else "")
+
+
+def _figure_3(group: pd.DataFrame) -> str:
+    return " (the paper's figure 3)" if "no_sampling" in set(group["objective"]) else ""
 
 
 def _plane(trial: "pd.Series", units: list[int]) -> str:

@@ -107,8 +107,11 @@ def test_labels_stand_beside_their_ends_and_apart() -> None:
     text = layers_of(content, "text")
     assert len(text) == 2
     places = np.array([[row["label_x"], row["label_y"]] for row in text[0]["rows"]])
+    ends = np.array([[row["unit_0"], row["unit_1"]] for row in text[0]["rows"]])
+    pixel = np.linalg.norm(places - ends, axis=1) / 13  # so far from its end is a label
+    assert pixel == pytest.approx([pixel[0]] * 10)
     apart = np.linalg.norm(places[:, None] - places, axis=2) + 9 * np.eye(10)
-    assert apart.min() > 0.015
+    assert apart.min() > 4 * pixel[0] > 0
     assert {row["label"] for row in text[0]["rows"]} == set("0123456789")
 
 

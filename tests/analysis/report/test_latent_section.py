@@ -177,7 +177,10 @@ def test_a_single_unit_has_numbers_and_a_line_of_images() -> None:
     section = section_of(tables)
     assert said(section) == []
     assert list(figures(section)) == ["latent-slices"]
-    assert "unit 0 runs from left to right (" in figures(section)["latent-slices"]
+    assert (
+        "under the prior (the paper's figure 3); unit 0 runs from left to right."
+        in figures(section)["latent-slices"]
+    )
     (table,) = [block for block in section.blocks if isinstance(block, TableBlock)]
     assert table.frame["henze_zirkler"].notna().all()
 
@@ -204,6 +207,39 @@ def test_codes_that_are_not_numbers_are_told() -> None:
     assert line.startswith("4 images of 1 trial ")
     assert "Of 2 pairs" in said(section_of(tables))[0]  # the third has fewer images on one side
     recomputed(tables)
+
+
+def test_variances_that_are_not_numbers_are_no_circles() -> None:
+    tables = in_two_dimensions()
+    codes = tables.encodings.copy()
+    codes.loc[(codes["image"] == 0) & (codes["split"] == "test"), "variance"] = np.inf
+    codes.loc[(codes["image"] == 1) & (codes["step"] == 20), "variance"] = np.nan
+    section = section_of(study_of(tables.trials, [codes]))
+    assert "60 test images" in figures(section)["latent-positions"]
+    for name, size in (("latent-positions", 60), ("latent-trajectories", 39)):
+        (figure,) = [b for b in section.blocks if isinstance(b, Figure) and b.name == name]
+        sized = [rows for rows in figure.chart.to_dict()["datasets"].values() if "size" in rows[0]]
+        assert [len(rows) for rows in sized] == [size]
+        assert all(np.isfinite(row["size"]) for row in sized[0])
+    (points,) = [b for b in section.blocks if isinstance(b, Figure) and b.name == "latent-codes"]
+    assert max(map(len, points.chart.to_dict()["datasets"].values())) == 200
+
+
+def test_trials_that_failed_change_nothing() -> None:
+    tables = in_two_dimensions()
+    failed = trials_of([{"trial_id": "failed", "status": "failed", "epochs_trained": None}])
+    both = replace(tables, trials=pd.concat([tables.trials, failed], ignore_index=True))
+    assert figures(section_of(both)) == figures(section_of(tables))
+
+
+def test_trials_of_a_random_search_are_shown_under_what_they_share() -> None:
+    tables = of_both_objectives()
+    beta = tables.trials["beta"].where(tables.trials["objective"] == "elbo", 0.7)
+    section = section_of(replace(tables, trials=tables.trials.assign(beta=beta)))
+    assert figures(section)["latent-slices"].startswith(
+        "dense-16 on tiles, latent_dim 3, seed 0: images"
+    )
+    assert [line[:22] for line in said(section)] == ["Codes of 3 trials of t"] * 2
 
 
 def test_too_few_images_to_tell() -> None:

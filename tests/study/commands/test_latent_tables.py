@@ -47,6 +47,7 @@ def study(tmp_path: Path, make_pack: MakePack) -> Study:
     codes["e"] = codes_of("e", star_codes(2, 40))
     grids = {name: grid_of(name, 3, 2, 2) for name in "bde"}
     others = grid_of("a", 2, 2, 2).assign(kind="generated")
+    grids["b"] = pd.concat([grids["b"], others.assign(trial_id="b")])
 
     def rows(tables: dict[str, pd.DataFrame], names: str) -> pd.DataFrame:
         return pd.concat([tables[name] for name in names], ignore_index=True)
