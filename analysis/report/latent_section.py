@@ -94,13 +94,14 @@ def _trajectories(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     if points["step"].nunique() < 2 or not images:
         return None
     which = "the first image of each label" if labelled else "the first images"
+    begin, end = points["step"].min(), points["step"].max()
     return Figure(
         "latent-trajectories",
         f"{_words(group.head(1))}: the ways of {len(images)} training images ({which}) through "
-        f"latent space, from step {points['step'].min():,} to step {points['step'].max():,} (the paper's "
-        "figure 1). What is older is fainter. Circles have the radius σ on the scale of the axes, "
-        "the root of the mean σ² of both units, so that their area is proportional to the "
-        "variance; they stand at the recorded steps 1, 2, 3, 5, 9, 17, … and at the last. "
+        f"latent space, from step {begin:,} to step {end:,} (the paper's figure 1). What is older "
+        "is fainter. Circles have the radius σ on the scale of the axes, the root of the mean σ² "
+        "of both units, so that their area is proportional to the variance; they stand at the "
+        "recorded steps 1, 2, 3, 5, 9, 17, … and at the last. "
         f"{_plane(trial, units)}{_RINGS}",
         trajectories_chart(points, (units[0], units[1])),
     )
@@ -122,8 +123,8 @@ def _positions(tables: StudyTables, group: pd.DataFrame) -> Figure | None:
     return Figure(
         "latent-positions",
         f"{_words(group.head(1))}: position and variance of {len(chosen)} test images, {which}, "
-        f"after {int(trial['epochs_trained'])} epochs (the paper's figure 2). The circles' radius is "
-        f"σ as above, their area proportional to σ². {_RINGS}",
+        f"after {int(trial['epochs_trained'])} epochs (the paper's figure 2). The circles' radius "
+        f"is σ as above, their area proportional to σ². {_RINGS}",
         positions_chart(chosen, (0, 1)),
     )
 
@@ -191,11 +192,11 @@ def _table(tables: StudyTables) -> TableBlock:
     fewest = f"{images.min():,} to " if images.min() < images.max() else ""
     return TableBlock(
         f"How spherical the means μ of {fewest}{images.max():,} test images are, by trial{most}: "
-        "spread (the prior's is 1), the longest axis over the shortest, Henze and Zirkler's statistic "
-        "(about 1 for draws from any Gaussian, grows with the number of images), Mardia's skewness (0) and "
-        "kurtosis over a Gaussian's (1), the KL of a Gaussian with the moments of the aggregate "
-        "posterior from the prior (nats), and the share of the prior that lies among the codes "
-        "(0.95 for draws from it)",
+        "spread (the prior's is 1), the longest axis over the shortest, Henze and Zirkler's "
+        "statistic (about 1 for draws from any Gaussian, grows with the number of images), "
+        "Mardia's skewness (0) and kurtosis over a Gaussian's (1), the KL of a Gaussian with the "
+        "moments of the aggregate posterior from the prior (nats), and the share of the prior "
+        "that lies among the codes (0.95 for draws from it)",
         table.head(MOST_ROWS),
         _FORMATS,
         "from analysis import code_statistics, code_table\n"
