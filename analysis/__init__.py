@@ -24,8 +24,17 @@ from analysis.intrinsic_dimension import (
     estimate_by_rule,
     estimate_intrinsic_dimension,
 )
+from analysis.latent_codes import code_statistics, code_table, sampling_pairs
 from analysis.law_residuals import residual_by
 from analysis.law_units import law_units
+from analysis.normality import (
+    axis_ratio,
+    henze_zirkler,
+    mardia_kurtosis,
+    mardia_skewness,
+    prior_covered,
+    prior_kl,
+)
 from analysis.paired_effects import paired_effects
 from analysis.paper_claims import paper_claims
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
@@ -40,10 +49,13 @@ __all__ = [
     "active_counts",
     "active_units_chart",
     "active_units_table",
+    "axis_ratio",
     "beside_figure_7",
     "beside_paper_table",
     "beta_of_drops",
     "closest_settings",
+    "code_statistics",
+    "code_table",
     "compare_trials",
     "conv_against_dense",
     "conv_against_dense_tiles",
@@ -60,6 +72,7 @@ __all__ = [
     "estimate_intrinsic_dimension",
     "final_units",
     "group_columns",
+    "henze_zirkler",
     "hyperparameter_importance",
     "inert_units",
     "law_by_group",
@@ -68,12 +81,17 @@ __all__ = [
     "law_overall",
     "law_units",
     "linear_answers",
+    "mardia_kurtosis",
+    "mardia_skewness",
     "paired_effects",
     "paper_claims",
     "paper_counts",
     "pca_dimension",
+    "prior_covered",
+    "prior_kl",
     "residual_by",
     "sample_differences",
+    "sampling_pairs",
     "sparsity_of_controls",
     "threshold_sensitivity",
     "tile_counts",

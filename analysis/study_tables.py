@@ -31,6 +31,9 @@ class StudyTables:
         sample_differences: `analysis.sample_differences` of the samples of all trials.
         shown_samples: The first generated and reconstructed images of `trials_to_show`.
         tile_counts: `analysis.tile_counts` of the samples of `analysis.tile_trials`.
+        encodings: Rows of `encodings` of the trials whose latent space is drawn.
+        grids: Rows of `samples` of the kind grid, of the same trials.
+        code_statistics: What `analysis.code_statistics` says of all trials with test codes.
     """
 
     study: str
@@ -51,3 +54,6 @@ class StudyTables:
     sample_differences: pd.DataFrame = field(default_factory=pd.DataFrame)
     shown_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
     tile_counts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    encodings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    grids: pd.DataFrame = field(default_factory=pd.DataFrame)
+    code_statistics: pd.DataFrame = field(default_factory=pd.DataFrame)

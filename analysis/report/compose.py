@@ -10,6 +10,7 @@ from analysis.report.dimension_section import dimension_section
 from analysis.report.drivers_section import drivers_section
 from analysis.report.images_section import images_section
 from analysis.report.inert_section import inert_section
+from analysis.report.latent_section import latent_section
 from analysis.report.law_section import law_section
 from analysis.report.paper_section import paper_section
 from analysis.report.training_section import training_section
@@ -37,6 +38,7 @@ def compose_report(tables: StudyTables) -> Report:
         training_section(tables),
         drivers_section(tables),
         paper if swept else None,
+        latent_section(tables),
         images_section(tables),
         inert_section(tables),
         counting_section(tables),

@@ -14,6 +14,7 @@ from analysis.report import (
 )
 from analysis.study_tables import StudyTables
 from search_spaces import BadInput, dump_spec, nearest_name
+from study.commands.latent_tables import latent_tables
 from study.commands.sample_summaries import sample_summaries
 from study.loading import Study
 from study.storage import Folder, StorageError
@@ -43,6 +44,7 @@ def study_tables(study: Study) -> StudyTables:
         layers=study.layers_of(_one_of_each_net(study.trials)),
         probes=study.probes,
         **sample_summaries(study),
+        **latent_tables(study),
     )
 
 

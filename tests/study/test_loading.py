@@ -364,6 +364,8 @@ def test_further_tables_of_committed_trials(folder: Folder, make_pack: MakePack)
     assert study.encodings_of(["b", "c"])["trial_id"].tolist() == ["b"]
     assert study.samples.empty
     assert study.samples_of(["a"]).empty
+    assert study.trials_with("encodings") == ["b", "a"]  # as planned
+    assert study.trials_with("samples", kind="grid") == empty.trials_with("encodings") == []
     assert study.encodings["mean"].dtype == np.float32
 
 

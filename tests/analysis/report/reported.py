@@ -77,7 +77,7 @@ def assert_recomputed(report: Report, tables: StudyTables, study: Study | None =
 
 
 _NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
-_STYLES = ("g", ",.0f", ".1f", ".4f", ".5f")
+_STYLES = ("g", ",.0f", ".1f", ".2f", ".3f", ".4f", ".5f")
 
 
 def _assert_accounted_for(report: Report) -> None:
