@@ -14,6 +14,7 @@ from analysis.counting import tile_counts
 from analysis.inert_units import sample_differences
 from analysis.report import Report, compose_report, picture, to_html, to_markdown
 from analysis.report.content import Figure, Section, Statement, TableBlock
+from analysis.report.paper_section import paper_section
 from analysis.study_tables import StudyTables
 from study.commands.reporting import study_tables
 from study.loading import Study
@@ -295,3 +296,20 @@ def test_markdown_html_and_pictures(report: Report) -> None:
         assert f"![{name}](pictures/{name}.png)" in text
         assert picture(report.figures()[name], "png").startswith(b"\x89PNG")
     assert len(table_blocks(report)) >= 2
+
+
+def test_claims_of_the_paper_on_images_come_again(tables: StudyTables, study: Study) -> None:
+    """Of trials that are called the paper's nets, since these would take minutes to train."""
+    conv = tables.trials["family"] == "conv"
+    nets = conv.map({True: "paper-conv", False: "dense-512-256-64-32"})
+    named = replace(tables, trials=tables.trials.assign(architecture=nets, latent_dim=16))
+    section = paper_section(named)
+    assert section is not None
+    shown = [block for block in section.blocks if isinstance(block, TableBlock)]
+    (claims,) = [block for block in shown if block.caption.startswith("What the paper claims")]
+    assert evaluate(claims.recipe, named, study).equals(claims.frame)
+    by_claim = claims.frame.set_index("claim")
+    ignored = by_claim.filter(like="are ignored", axis=0)
+    assert ignored["cases"].gt(0).all()
+    (counted,) = by_claim.filter(like="draws more than three", axis=0).to_dict("records")
+    assert (counted["held"], counted["cases"]) == (2, 2)
