@@ -36,9 +36,8 @@ _WHY = {
     "interrupted": "interrupted by a value that is not a number",
 }
 _SETTING = ["trial_id", "beta", "seed"]
-_COLUMNS = ["beta", "seed", "unit", "schedule", "initial_gain", "initial_cost", "fell_epoch"]
-_COLUMNS += ["fell_noise", "collapse_epoch", "collapse", "used_after", "best_share", "last_share"]
-_COLUMNS += ["verdict"]
+_COLUMNS = ["beta", "seed", "unit", "verdict", "schedule", "initial_gain", "fell_epoch"]
+_COLUMNS += ["fell_noise", "collapse_epoch", "used_after", "best_share", "last_share"]
 _ONLY_IN_THE_FUNCTION = ["increment", "recovery_epochs", "used_after", "least_share", "most_share"]
 _ONLY_IN_THE_FUNCTION += ["least_noise", "most_noise"]
 _FORMATS = FORMATS | {name: "{:.3f}" for name in ("initial_gain", "initial_cost")}
@@ -221,7 +220,7 @@ def _tables(found: pd.DataFrame, trials: pd.DataFrame) -> list[Block]:
     most = f" (the first {MOST_ROWS} of {len(found):,})" if len(found) > MOST_ROWS else ""
     blocks.append(
         TableBlock(
-            f"The trials{most}: gain and β·KL before the noise (nats per image); the epochs of "
+            f"The trials{most}: gain before the noise (nats per image); the epochs of "
             f"the probe in which the gain fell below β·KL and σ² rose above {COLLAPSED_VARIANCE:g};"
             " after how many epochs without noise the unit was first in use; the largest and the "
             "last gain without noise, of the initial one",
