@@ -27,6 +27,13 @@ class StudyTables:
         spec: The resolved spec as YAML.
         versions: Versions of what trained it, by name.
         layers: Layers of one trial of each net, where they are recorded.
+        probes: Rows of `probes`; none where the spec asks for no probe.
+        sample_differences: `analysis.sample_differences` of the samples of all trials.
+        shown_samples: The first generated and reconstructed images of `trials_to_show`.
+        tile_counts: `analysis.tile_counts` of the samples of `analysis.tile_trials`.
+        encodings: Rows of `encodings` of the trials whose latent space is drawn.
+        grids: Rows of `samples` of the kind grid, of the same trials.
+        code_statistics: What `analysis.code_statistics` says of all trials with test codes.
     """
 
     study: str
@@ -43,3 +50,10 @@ class StudyTables:
     spec: str
     versions: Mapping[str, str]
     layers: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["trial_id"]))
+    probes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sample_differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    shown_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tile_counts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    encodings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    grids: pd.DataFrame = field(default_factory=pd.DataFrame)
+    code_statistics: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -11,6 +11,7 @@ from search_spaces import BadInput, ResourceSettings
 from study.packing import PackQueue, PlannedPack, TrialCost, packs_on_gpus
 from study.planning import PlannedTrial
 from study.throughput import Throughput, samples_per_second
+from trainables.costs import lane_epochs
 from trainables.datasets import ImageData
 
 __all__ = [
@@ -64,14 +65,15 @@ def estimate_groups(
     shapes: dict[tuple[str, str, int, int], list[PlannedPack]] = {}
     while pack := queue.next_pack():
         trial = pack.members[0].trial
-        key = (trial.dataset.label, trial.architecture.name, trial.batch_size, trial.epochs)
+        epochs = lane_epochs(trial, pack.members[0].record)
+        key = (trial.dataset.label, trial.architecture.name, trial.batch_size, epochs)
         shapes.setdefault(key, []).append(pack)
     groups = []
-    for (label, architecture, _, _), packs in shapes.items():
+    for (label, architecture, _, epochs), packs in shapes.items():
         largest = max(packs, key=lambda pack: len(pack.members))
         members = [member for pack in packs for member in pack.members]
         rate = samples_per_second(largest.members, datasets[label], torch.device("cpu"))
-        images = sum(len(datasets[label].train) * member.trial.epochs for member in members)
+        images = len(datasets[label].train) * epochs * len(members)
         groups.append(
             GroupEstimate(
                 dataset=label,

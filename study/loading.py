@@ -135,9 +135,19 @@ class Study:
         """Return the rows of `epochs` of some trials, reading their packs only."""
         return self._pack_rows("epochs", self._members_among(trial_ids))
 
-    def samples_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
-        """Return the rows of `samples` of some trials, reading their packs only."""
-        return self._pack_rows("samples", self._members_among(trial_ids))
+    def samples_of(
+        self, trial_ids: Collection[str], columns: list[str] | None = None
+    ) -> pd.DataFrame:
+        """Return the rows of `samples` of some trials, reading their packs only.
+
+        Args:
+            trial_ids: The trials.
+            columns: Which columns besides the table's key; all by default. Pixels take by far the
+                most room, and without them a row takes no more than one of `units`.
+        """
+        if columns is not None:
+            columns = [*KEYS["samples"], *columns]
+        return self._pack_rows("samples", self._members_among(trial_ids), columns)
 
     def encodings_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
         """Return the rows of `encodings` of some trials, reading their packs only."""
@@ -146,6 +156,20 @@ class Study:
     def layers_of(self, trial_ids: Collection[str]) -> pd.DataFrame:
         """Return the rows of `layers` of some trials, reading their packs only."""
         return self._pack_rows("layers", self._members_among(trial_ids))
+
+    def trials_with(self, name: str, kind: str | None = None) -> list[str]:
+        """Return the ids of the committed trials that have rows in a table, in the planned order.
+
+        Args:
+            name: One of `FURTHER_TABLES`, of which only the ids are read.
+            kind: Of `samples`: count rows of this kind only.
+        """
+        members = self._with_file(name, self._members)
+        where = None if kind is None else ds.field("kind") == kind
+        found: set[str] = set()
+        for pack_id, batch in scan_rows(self.folder, name, sorted(members), ["trial_id"], where):
+            found |= set(pc.unique(batch["trial_id"]).to_pylist()) & set(members[pack_id])
+        return [trial_id for trial_id in self.trials["trial_id"] if trial_id in found]
 
     @cached_property
     def _members(self) -> dict[str, list[str]]:
@@ -158,6 +182,11 @@ class Study:
         for pack_id, trial_id in self.trials.loc[done, ["pack_id", "trial_id"]].to_numpy():
             members.setdefault(pack_id, []).append(trial_id)
         return members
+
+    def _with_file(self, name: str, members: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+        """Keep the packs that have rows in one of the further tables: those with a file."""
+        there = {file.removesuffix(".parquet") for file in self.folder.files(name, ".parquet")}
+        return {pack_id: ids for pack_id, ids in members.items() if pack_id in there}
 
     def _pack_rows(
         self,
@@ -179,9 +208,8 @@ class Study:
         schema = pa.schema(
             [SCHEMAS[name].field(column) for column in columns or SCHEMAS[name].names]
         )
-        if name in FURTHER_TABLES:  # a pack has a file where it has rows
-            there = {file.removesuffix(".parquet") for file in self.folder.files(name, ".parquet")}
-            members = {pack_id: ids for pack_id, ids in members.items() if pack_id in there}
+        if name in FURTHER_TABLES:
+            members = self._with_file(name, members)
         parts = [schema.empty_table()]
         for pack_id, batch in scan_rows(self.folder, name, sorted(members), columns, where):
             counts = pc.is_in(batch["trial_id"], pa.array(members[pack_id], pa.string()))

@@ -15,7 +15,7 @@ from typing import Literal
 from search_spaces import RecordSettings, stack_key
 from search_spaces.trial import StackKey
 from study.planning import PlannedTrial
-from trainables.costs import lane_cost
+from trainables.costs import lane_cost, lane_epochs
 from trainables.datasets import ImageData
 
 __all__ = [
@@ -56,7 +56,7 @@ class TrialCost:
     """What a trial takes.
 
     Attributes:
-        work: Floating-point operations of its whole training.
+        work: Floating-point operations of its whole training, its probe as expected included.
         memory: Bytes.
     """
 
@@ -73,13 +73,14 @@ def trial_costs(
     differ in other ways (beta, rates, seeds) share one.
     """
     costs = {}
-    by_shape: dict[tuple[StackKey, int], TrialCost] = {}
+    by_shape: dict[tuple[StackKey, int, int], TrialCost] = {}
     for p in planned:
-        shape = stack_key(p.trial), p.trial.latent_dim
+        epochs = lane_epochs(p.trial, p.record)
+        shape = stack_key(p.trial), p.trial.latent_dim, epochs
         if shape not in by_shape:
             data = datasets[p.trial.dataset.label]
             lane = lane_cost(p.trial, data.shape, len(data.train))
-            work = lane.flops_per_image * len(data.train) * p.trial.epochs
+            work = lane.flops_per_image * len(data.train) * epochs
             by_shape[shape] = TrialCost(work, lane.memory)
         costs[p.trial_id] = by_shape[shape]
     return costs

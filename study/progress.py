@@ -87,11 +87,8 @@ class Progress:
 
     def report(self, pack: "PlannedPack", result: Mapping[str, Any]) -> None:
         """Take a result of a running pack."""
-        epochs = pack.members[0].trial.epochs
-        self._running[pack.pack_id] = (
-            self._pack_work(pack) * result["epoch"] / epochs,
-            len(pack.members),
-        )
+        work = self._pack_work(pack) * result["share_done"]
+        self._running[pack.pack_id] = work, len(pack.members)
         self._show()
 
     def finish(self, pack: "PlannedPack", trials: pd.DataFrame) -> None:

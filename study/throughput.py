@@ -25,6 +25,7 @@ from study.planning import PlannedTrial
 from study.storage import Folder
 from study.tables import DONE
 from trainables.architectures import build_network
+from trainables.costs import lane_epochs
 from trainables.datasets import ImageData
 from trainables.device_data import DeviceData
 from trainables.pack import Pack
@@ -64,10 +65,10 @@ class Throughput:
             work: Floating-point operations of the whole training of its costliest lane.
             images: Training images.
         """
-        trial, lanes = pack.members[0].trial, len(pack.members)
+        first, lanes = pack.members[0], len(pack.members)
         if self.flat is not None:
-            return lanes * images * trial.epochs / self.flat
-        architecture = trial.architecture
+            return lanes * images * lane_epochs(first.trial, first.record) / self.flat
+        architecture = first.trial.architecture
         points = self.points.get(architecture.name) or self.points[architecture.family]
         known = sorted(points)
         cost = float(np.interp(lanes, known, [points[n] for n in known]))

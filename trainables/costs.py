@@ -1,4 +1,4 @@
-"""What a lane costs, computed from its network without training it: arithmetic and memory."""
+"""What a lane costs, computed without training it: arithmetic, memory and epochs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,11 +6,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from search_spaces import Architecture, Shape, Trial
+from search_spaces import Architecture, RecordSettings, Shape, Trial
 from trainables.architectures import build_network
+from trainables.deterioration import expected_epochs
 from trainables.statistics import CHUNK
 
-__all__ = ["LaneCost", "lane_cost"]
+__all__ = ["LaneCost", "lane_cost", "lane_epochs"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ def lane_cost(trial: Trial, shape: Shape, images: int) -> LaneCost:
     noise = images * trial.latent_dim * (size + 4)
     activations = 2 * saved * max(trial.batch_size, CHUNK) * size
     return LaneCost(flops, state + noise + activations, parameters)
+
+
+def lane_epochs(trial: Trial, record: RecordSettings) -> int:
+    """Return how many epochs a trial is expected to train for, those of its probe included.
+
+    A probe ends when its unit says so, and a trial without an active unit has none.
+    """
+    return trial.epochs + (expected_epochs(record.probe) if record.probe else 0)
 
 
 @lru_cache

@@ -10,6 +10,8 @@ import pandas as pd
 from search_spaces import RecordSettings, Trial
 from trainables import checkpoints
 from trainables.checkpoints import Part
+from trainables.costs import lane_epochs
+from trainables.deterioration import ProbedLane, epochs_left
 from trainables.device_data import DeviceData
 from trainables.lane_training import LaneTraining
 from trainables.pack import Pack
@@ -87,6 +89,16 @@ class PackTraining:
         return epochs - left / len(self._members)
 
     @property
+    def share_done(self) -> float:
+        """Share of the epochs of all lanes that are done, probes included; 1 where all have ended.
+
+        It never falls, and stands still while a probe takes longer than expected.
+        """
+        epochs = lane_epochs(next(iter(self._members.values())), self.record)
+        left = sum(self._epochs_left(part, epochs) for part in self._parts())
+        return 1 - left / (epochs * len(self._members))
+
+    @property
     def latest(self) -> pd.DataFrame:
         """One row per lane trained last: see `LaneTraining.latest`."""
         return pd.DataFrame() if self._lanes is None else self._lanes.latest
@@ -151,6 +163,13 @@ class PackTraining:
                 started_at=self._started_at.isoformat(),
             )
         )
+
+    def _epochs_left(self, part: Part, epochs: int) -> int:
+        """Return how many of so many epochs each the lanes of a part have left, summed up."""
+        if part.probe:
+            assert self.record.probe is not None
+            return sum(epochs_left(ProbedLane(**lane), self.record.probe) for lane in part.probe)
+        return (epochs - part.epoch) * len(part.lanes)
 
     def _parts(self) -> list[Part]:
         """Return the lanes in training, those whose turn it is first."""

@@ -179,6 +179,7 @@ class PackTrainable(tune.Trainable):
         result = self._metrics(training)
         result["done"] = training.done
         result["epoch"] = training.epochs_done
+        result["share_done"] = training.share_done
         if training.done:
             result[ROWS] = training.rows()
         elif time.monotonic() >= self._checkpoint_due:

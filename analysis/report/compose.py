@@ -3,9 +3,14 @@
 from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from analysis.report.answer import answer
 from analysis.report.content import Report
+from analysis.report.counting_section import counting_section
 from analysis.report.data_section import data_section
+from analysis.report.deterioration_section import deterioration_section
 from analysis.report.dimension_section import dimension_section
 from analysis.report.drivers_section import drivers_section
+from analysis.report.images_section import images_section
+from analysis.report.inert_section import inert_section
+from analysis.report.latent_section import latent_section
 from analysis.report.law_section import law_section
 from analysis.report.paper_section import paper_section
 from analysis.report.training_section import training_section
@@ -33,6 +38,11 @@ def compose_report(tables: StudyTables) -> Report:
         training_section(tables),
         drivers_section(tables),
         paper if swept else None,
+        latent_section(tables),
+        images_section(tables),
+        inert_section(tables),
+        counting_section(tables),
+        deterioration_section(tables),
         data_section(tables, estimates),
         failures_section(tables),
         trials_section(tables),

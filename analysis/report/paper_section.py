@@ -53,8 +53,15 @@ def paper_section(tables: StudyTables) -> Section | None:
     blocks.append(
         TableBlock(
             "What the paper claims, and in how many cases it came out here",
-            paper_claims(tables.trials, tables.units),
-            recipe="from analysis import paper_claims\npaper_claims(trials, units)",
+            paper_claims(
+                tables.trials,
+                tables.units,
+                differences=tables.sample_differences,
+                tiles=tables.tile_counts,
+                codes=tables.code_statistics,
+                probes=tables.probes,
+            ),
+            recipe=_claims_recipe(tables),
         )
     )
     blocks.append(
@@ -91,6 +98,25 @@ def paper_section(tables: StudyTables) -> Section | None:
         )
     )
     return Section("paper", "Beside the paper", tuple(blocks))
+
+
+def _claims_recipe(tables: StudyTables) -> str:
+    """Return the lines that give the claims again, from what the study has recorded."""
+    lines, given = [], ["trials", "units"]
+    if len(tables.sample_differences):
+        lines.append(
+            "images = study.samples_of(trials['trial_id'], ['shape', 'largest_difference'])"
+        )
+        given.append("differences=analysis.sample_differences(images)")
+    if len(tables.tile_counts):
+        lines.append("there = trials['trial_id'].isin(images['trial_id'])")
+        lines.append("on_tiles = analysis.tile_trials(trials[there])['trial_id']")
+        given.append("tiles=analysis.tile_counts(study.samples_of(on_tiles))")
+    if len(tables.code_statistics):
+        given.append("codes=analysis.code_statistics(trials, study.encodings)")
+    if len(tables.probes):
+        given.append("probes=study.probes")
+    return "\n".join(["import analysis", *lines, f"analysis.paper_claims({', '.join(given)})"])
 
 
 def _count_statement(counts: pd.DataFrame, net: PaperNet) -> Statement:

@@ -116,6 +116,7 @@ def _plan_here(
         f"({total / 3600:.2f} core hours)",
         highlight=False,
     )
+    _print_probes(console, prepared)
 
 
 def _parts_table(prepared: "PreparedStudy", groups: "Sequence[GroupEstimate]") -> Table:
@@ -162,6 +163,22 @@ def _plan_on_gpus(
     console.print(f"speed: {speed.basis}", highlight=False)
     console.print(
         f"counted in: {START_SECONDS:.0f} s until a worker trains; not counted: starting nodes",
+        highlight=False,
+    )
+    _print_probes(console, prepared)
+
+
+def _print_probes(console: Console, prepared: "PreparedStudy") -> None:
+    """Say what probes are taken to add, since none knows beforehand when its unit is given up."""
+    from trainables.deterioration import expected_epochs
+
+    probes = [p.record.probe for p in prepared.planned if p.record.probe]
+    if not probes:
+        return
+    epochs = sorted({expected_epochs(probe) for probe in probes})
+    console.print(
+        f"trials that go on through a probe: {len(probes):,}, counted with "
+        f"{' or '.join(map(str, epochs))} epochs more; it ends when their units say so",
         highlight=False,
     )
 

@@ -14,6 +14,8 @@ from analysis.report import (
 )
 from analysis.study_tables import StudyTables
 from search_spaces import BadInput, dump_spec, nearest_name
+from study.commands.latent_tables import latent_tables
+from study.commands.sample_summaries import sample_summaries
 from study.loading import Study
 from study.storage import Folder, StorageError
 
@@ -40,6 +42,9 @@ def study_tables(study: Study) -> StudyTables:
         spec=dump_spec(study.spec),
         versions={name: str(version) for name, version in study.versions.items()},
         layers=study.layers_of(_one_of_each_net(study.trials)),
+        probes=study.probes,
+        **sample_summaries(study),
+        **latent_tables(study),
     )
 
 

@@ -70,6 +70,32 @@ def test_groups_sum_up_to_the_plan() -> None:
     assert {group.architecture for group in groups} == {"dense-16", "conv-4"}
 
 
+def test_the_epochs_of_a_probe_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 images a second: 2 trials of 3 epochs of 200 images, and 2 with 86 epochs more."""
+    monkeypatch.setattr("study.estimate.samples_per_second", lambda *_: 100.0)
+    axes = {"architecture": "linear", "latent_dim": 2}
+    parts = {
+        "plain": {"axes": axes | {"seed": [0, 1]}},
+        "probed": {"axes": axes | {"seed": [2, 3]}, "record": {"probe": "deterioration"}},
+    }
+    spec = load_spec(
+        {key: SPEC[key] for key in ("study", "dataset", "training")} | {"parts": parts}
+    )
+    planned = plan_study(spec)
+    datasets = {dataset.label: load_dataset(dataset) for dataset in spec.datasets}
+    costs = trial_costs(planned, datasets)
+    queue = PackQueue(planned, costs, pack_size=2, workers=1, memory=10**9, gpu=False)
+    seconds = {str(group.parts): group.seconds for group in estimate_groups(queue, costs, datasets)}
+    assert seconds == {
+        "{'plain': 1.0}": pytest.approx(2 * 3 * 200 / 100),
+        "{'probed': 1.0}": pytest.approx(2 * 89 * 200 / 100),
+    }
+    flat = Throughput("as given", flat=100.0)
+    plain, probed = planned[0], planned[2]
+    assert flat.seconds(pack_of([plain], 1), 1.0, 200) == pytest.approx(3 * 200 / 100)
+    assert flat.seconds(pack_of([probed], 1), 1.0, 200) == pytest.approx(89 * 200 / 100)
+
+
 def test_few_images_and_no_trials() -> None:
     spec = load_spec(SPEC | {"dataset": {"name": "tiles", "train_images": 3, "test_images": 1}})
     planned = plan_study(spec)

@@ -15,6 +15,7 @@ from study.plan_table import write_plan
 from study.planned_trial import PlannedTrial
 from study.storage import Folder, StorageError
 from study.tables import EPOCHS, FURTHER_TABLES, SCHEMAS, TRIALS, UNITS
+from tests.analysis.sampled_tables import samples_of, write_study
 from tests.analysis.simulated_study import write_simulated_study
 from tests.study.test_ledger import encodings
 
@@ -363,4 +364,20 @@ def test_further_tables_of_committed_trials(folder: Folder, make_pack: MakePack)
     assert study.encodings_of(["b", "c"])["trial_id"].tolist() == ["b"]
     assert study.samples.empty
     assert study.samples_of(["a"]).empty
+    assert study.trials_with("encodings") == ["b", "a"]  # as planned
+    assert study.trials_with("samples", kind="grid") == empty.trials_with("encodings") == []
     assert study.encodings["mean"].dtype == np.float32
+
+
+def test_samples_without_their_pixels(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((3, 2, 2))
+    samples = pd.concat([samples_of(trial_id, "generated", images) for trial_id in ("a", "b")])
+    rows = [{"trial_id": i, "latent_dim": 2, "active_units": 1} for i in ("a", "b")]
+    study = write_study(tmp_path / "sampled", rows, UNITS.empty_table().to_pandas(), samples)
+    assert len(study.samples) == 6
+    some = study.samples_of(["b"], ["shape", "largest_difference"])
+    keys = ["trial_id", "kind", "image"]
+    assert list(some.columns) == [*keys, "shape", "largest_difference"]
+    pd.testing.assert_frame_equal(some, study.samples_of(["b"])[some.columns])
+    assert list(study.samples_of(["a"], []).columns) == keys
+    assert list(study.samples_of([], ["shape"]).columns) == [*keys, "shape"]

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import Architecture, RecordSettings, TilesDataset, Trial, stack_key
+from search_spaces import (
+    Architecture,
+    RecordSettings,
+    TilesDataset,
+    Trial,
+    load_spec,
+    plan_parts,
+    stack_key,
+)
 from study import packing
 from study.packing import (
     AUTO_LANES,
@@ -226,6 +234,35 @@ def test_trials_that_share_a_cost_have_it() -> None:
         lane = lane_cost(p.trial, (1, 28, 28), 100)
         work = lane.flops_per_image * 100 * p.trial.epochs
         assert costs[p.trial_id] == TrialCost(work, lane.memory)
+
+
+def test_a_probe_is_work_and_goes_before_what_trains_as_long_without() -> None:
+    tiles = TilesDataset(train_images=100, test_images=10)
+    axes = {"architecture": "linear", "latent_dim": 2}
+    probe = {"name": "deterioration", "increment": 0.25}
+    probe |= {"collapse_epochs": 0, "recovery_epochs": 9}  # 1 + 10 + 9 epochs
+    parts = {
+        "plain": {"axes": axes | {"seed": [0]}},
+        "longer": {"axes": axes | {"seed": [1]}, "training": {"epochs": 29}},
+        "probed": {"axes": axes | {"seed": [2]}, "record": {"probe": probe}},
+    }
+    spec = {"study": "s", "dataset": tiles.model_dump(), "training": {"epochs": 10}, "parts": parts}
+    study = load_spec(spec)
+    planned = [
+        PlannedTrial(trial, part, "f" * 16, study.all_parts[part].record, part)
+        for part, trials in plan_parts(study).items()
+        for trial in trials
+    ]
+    costs = trial_costs(planned, {"tiles": load_dataset(tiles)})
+    assert costs["probed"].work == 3 * costs["plain"].work
+    assert costs["longer"].work == 2.9 * costs["plain"].work
+    queue = PackQueue(planned, costs, pack_size=4, workers=1, memory=10**9, gpu=False)
+    packs = drain(queue)
+    assert [member.trial_id for pack in packs for member in pack.members] == [
+        "probed",
+        "longer",
+        "plain",
+    ]
 
 
 @pytest.mark.parametrize("seeds", [1, 50])

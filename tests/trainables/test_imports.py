@@ -15,7 +15,15 @@ FORBIDDEN = {
     "analysis": {"torch", "ray", "trainables"},
     "study": {"analysis"},
 }
-COMMANDS = ("compare", "data", "report", "reporting", "results")
+COMMANDS = (
+    "compare",
+    "data",
+    "latent_tables",
+    "report",
+    "reporting",
+    "results",
+    "sample_summaries",
+)
 ALLOWED = {(f"study/commands/{command}.py", "analysis") for command in COMMANDS}
 
 BLOCK = """

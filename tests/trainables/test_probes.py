@@ -15,7 +15,14 @@ from study.tables import to_table
 from tests import oracle
 from tests.trainables.small_packs import ids, on_cpu, small_images, small_trial
 from tests.trainables.test_training import assert_same_rows, train
-from trainables.deterioration import ProbedLane, UnitState, go_on, next_epoch
+from trainables.deterioration import (
+    ProbedLane,
+    UnitState,
+    epochs_left,
+    expected_epochs,
+    go_on,
+    next_epoch,
+)
 from trainables.device_data import DeviceData
 from trainables.pack import Pack
 from trainables.training import PackTraining
@@ -101,19 +108,20 @@ def test_noise_goes_at_once_where_nothing_is_waited_for() -> None:
     assert [lane.phase for lane in lanes] == ["deterioration", "recovery"]
 
 
-@given(
-    states=st.lists(
-        st.builds(UnitState, *[st.floats(-2, 2)] * 2, st.floats(0, 1.2)), min_size=1, max_size=40
-    ),
-    settings=st.builds(
-        DeteriorationProbe,
-        increment=st.floats(0.05, 1),
-        most=st.floats(1, 2),
-        settling_epochs=st.integers(0, 3),
-        collapse_epochs=st.integers(0, 3),
-        recovery_epochs=st.integers(0, 3),
-    ),
+ANY_SETTINGS = st.builds(
+    DeteriorationProbe,
+    increment=st.floats(0.05, 1),
+    most=st.floats(1, 2),
+    settling_epochs=st.integers(0, 3),
+    collapse_epochs=st.integers(0, 3),
+    recovery_epochs=st.integers(0, 3),
 )
+ANY_STATES = st.lists(
+    st.builds(UnitState, *[st.floats(-2, 2)] * 2, st.floats(0, 1.2)), min_size=1, max_size=40
+)
+
+
+@given(states=ANY_STATES, settings=ANY_SETTINGS)
 def test_every_course_ends_in_order(states: list[UnitState], settings: DeteriorationProbe) -> None:
     lanes = course(settings, states)
     order = ["settling", "deterioration", "collapse", "recovery"]
@@ -131,6 +139,37 @@ def test_every_course_ends_in_order(states: list[UnitState], settings: Deteriora
             assert lane.noise == before.noise
         else:
             assert lane.noise == 0
+
+
+def test_the_expected_length_is_that_of_a_unit_that_noise_of_two_and_a_half_drowns() -> None:
+    """The preset's probe: 1 settling, 25 of noise to 2.5, 20 that wait in vain, 40 of recovery."""
+    pays, fails = UnitState(5, 1, 0.1), UnitState(0.5, 1, 0.4)
+    settings = DeteriorationProbe()
+    assert expected_epochs(settings) == 1 + 25 + 20 + 40
+    assert len(course(settings, [pays] * 26 + [fails])) == expected_epochs(settings)
+    weaker = DeteriorationProbe(most=0.3, collapse_epochs=0)
+    assert expected_epochs(weaker) == 1 + 3 + 40
+    assert len(course(weaker, [pays])) == expected_epochs(weaker)
+
+
+@given(states=ANY_STATES, settings=ANY_SETTINGS)
+def test_what_is_left_of_a_probe_never_grows(
+    states: list[UnitState], settings: DeteriorationProbe
+) -> None:
+    """One epoch at least as long as it goes on; all that is to come, once the noise is gone."""
+    lane = go_on(ProbedLane(0, [0]), states[0], settings)
+    left = [expected_epochs(settings)]
+    lanes = []
+    while lane is not None:
+        lanes.append(lane)
+        left.append(epochs_left(lane, settings))
+        lane = next_epoch(lane, settings)
+        lane = go_on(lane, states[min(len(lanes), len(states) - 1)], settings)
+    assert left == sorted(left, reverse=True)
+    assert min(left) >= 1
+    for place, lane in enumerate(lanes):
+        if lane.phase == "recovery":
+            assert left[place + 1] == len(lanes) - place
 
 
 # Training.
@@ -287,13 +326,19 @@ def test_rows_fit_the_table_and_resuming_after_any_epoch_gives_the_same(data: De
     undisturbed = train(trials, data, record)
     assert to_table("probes", undisturbed.probes.assign(study="s")).num_rows > 20
     training = PackTraining(trials, ids(trials), data, record)
-    done = []
+    done, shares = [], [training.share_done]
     while not training.done:
         training = PackTraining(trials, ids(trials), data, record, training.checkpoint())
         training.advance()
         done.append(training.epochs_done)
+        shares.append(training.share_done)
     assert done == sorted(done)
     assert max(done) == trials[0].epochs
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+    # 5 of 5 + 10 epochs: 1 settling, 4 of noise to 1.6, 2 and 3 after that.
+    assert shares[trials[0].epochs] == pytest.approx(5 / 15)
+    assert all(share < 1 for share in shares[:-1])
     assert_same_rows(training.rows(), undisturbed, ids(trials))
     pd.testing.assert_frame_equal(probes(training.rows()), probes(undisturbed), check_exact=True)
     assert training.rows().models == undisturbed.models

@@ -32,6 +32,7 @@ def only(tables: StudyTables, trials: pd.DataFrame, **changes: Any) -> StudyTabl
         units=of_them(tables.units),
         shown_units=of_them(tables.shown_units),
         shown_epochs=of_them(tables.shown_epochs),
+        probes=of_them(tables.probes),
     )
     return replace(fewer, **changes)
 
@@ -46,9 +47,12 @@ def table_blocks(report: Report) -> list[TableBlock]:
     return [block for block in blocks if isinstance(block, TableBlock)]
 
 
-def evaluate(recipe: str, tables: StudyTables) -> Any:
-    """What the last line of a recipe gives, after the report's preamble."""
-    names: dict[str, Any] = {"pd": pd, "study": tables, "trials": tables.trials}
+def evaluate(recipe: str, tables: StudyTables, study: Study | None = None) -> Any:
+    """What the last line of a recipe gives, after the report's preamble.
+
+    Recipes that read samples need the study on storage that the tables were read from.
+    """
+    names: dict[str, Any] = {"pd": pd, "study": study or tables, "trials": tables.trials}
     names |= {"units": tables.units, "datasets": tables.datasets}
     *lines, last = _logical_lines(recipe)
     exec("\n".join(lines), names)
@@ -61,19 +65,19 @@ def _logical_lines(recipe: str) -> list[str]:
     return [ast.unparse(statement) for statement in body]
 
 
-def assert_recomputed(report: Report, tables: StudyTables) -> int:
+def assert_recomputed(report: Report, tables: StudyTables, study: Study | None = None) -> int:
     """Every number of the report's sentences comes from its recipe; return how many sentences."""
     numbered = [statement for statement in statements(report) if statement.numbers]
     for statement in numbered:
         assert statement.recipe, statement.text
-        again = np.atleast_1d(np.array(evaluate(statement.recipe, tables), dtype=float))
+        again = np.atleast_1d(np.array(evaluate(statement.recipe, tables, study), dtype=float))
         np.testing.assert_allclose(again, statement.numbers, rtol=1e-9, err_msg=statement.text)
     _assert_accounted_for(report)
     return len(numbered)
 
 
 _NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
-_STYLES = ("g", ",.0f", ".1f", ".4f", ".5f")
+_STYLES = ("g", ",.0f", ".1f", ".2f", ".3f", ".4f", ".5f")
 
 
 def _assert_accounted_for(report: Report) -> None:

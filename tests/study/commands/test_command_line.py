@@ -209,6 +209,19 @@ def test_plan_on_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "0.1, if" in lines["GPU hours"]  # (150 + 80 + 80) s = 0.086 h
     assert "0.0 more" in lines["idle GPU hours"]  # 2 × 70 s = 0.039 h
     assert "100 images per second and pack, as given" in done.output
+    assert "probe" not in done.output
+
+
+def test_plan_counts_probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """7 epochs and 1 + 10 + 2 + 4 expected of the probe, 10 s each, and 10 to start."""
+    monkeypatch.chdir(tmp_path)
+    probe = "{name: deterioration, increment: 0.25, collapse_epochs: 2, recovery_epochs: 4}"
+    probe = f"record.probe={probe}"
+    settings = ("--set", "training.epochs=7", "--set", "resources.pack_size=1", "--set", probe)
+    settings += ("--set", "axes.latent_dim=[2]", "--set", "axes.architecture=[linear]")
+    done = invoke(*ON_GPUS, *settings, "--samples-per-second", "100")
+    assert "4 min 10 s" in done.output
+    assert "trials that go on through a probe: 1, counted with 17 epochs more" in done.output
 
 
 @pytest.mark.parametrize(
