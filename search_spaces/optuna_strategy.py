@@ -150,7 +150,6 @@ class OptunaStrategy(SpecModel):
         pruner: Who gives points up before their last epoch: any of Optuna's pruners, with its
             options; nobody by default.
         first: Points to try before all others: values by axis, where not all have to be given.
-        warm_start: Studies in the same storage to learn from.
         storage: Where Optuna keeps its study: the URL of a database; a journal file by default.
         seed: Seed of the sampler.
     """
@@ -162,7 +161,6 @@ class OptunaStrategy(SpecModel):
     sampler: Tool = NamedTool(name="tpe", options={"multivariate": True, "group": True})
     pruner: Tool | None = None
     first: tuple[dict[str, Any], ...] = ()
-    warm_start: tuple[Text, ...] = ()
     storage: Text | None = None
     seed: Seed = 0
 

@@ -91,7 +91,8 @@ def run_study(
         storage: Local folder or URI that holds studies.
         extend: Let the spec of an existing study add points.
         retry_failed: Run trials again that failed.
-        reuse: Take trials that other studies in the storage have finished from there.
+        reuse: Take trials that other studies in the storage have finished from there; not where
+            Optuna chooses them.
         data_dir: Where to look for datasets first.
         address: A Ray cluster; by default RAY_ADDRESS, else a Ray of our own.
         cpus: CPUs to use on this machine; all by default.
@@ -114,6 +115,12 @@ def run_study(
     elif overrides:
         raise BadInput("overrides: give them with a preset, file or mapping, not a StudySpec")
     prepared = prepare_study(spec, None if data_dir is None else Path(data_dir))
+    adaptive = adaptive_part(prepared.spec) is not None
+    if adaptive and retry_failed:
+        raise BadInput(
+            "--retry-failed: Optuna has been told that they failed, and proposes other points; "
+            "leave it out"
+        )
     if not (address or os.environ.get("RAY_ADDRESS")):
         _check_resources(spec.resources, cpus or os.cpu_count() or 1)
     folder = Folder.at(storage).child(spec.study)
@@ -131,7 +138,7 @@ def run_study(
         }
         ledger.create_tables(folder, sorted(asked))
         console = console or Console(stderr=True)
-        if adaptive_part(prepared.spec) is None:
+        if not adaptive:
             write_plan(folder, prepared.planned)
             _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
         else:

@@ -81,6 +81,13 @@ def check_strategy(part: Part) -> None:
     build_sampler(strategy)
     build_pruner(strategy)
     if strategy.pruner is not None:
+        data_seeds = part.axes.data_seed.values()
+        if len(data_seeds) > 1:
+            raise BadInput(
+                f"axes.data_seed: {data_seeds} is not allowed with a pruner, which judges a point "
+                "by all its seeds at once, and trials of several data_seeds do not train side by "
+                "side; give one, or leave the pruner out"
+            )
         each_epoch = [f.name for f in EPOCHS if f.name in measured]
         column = strategy.objectives[0].column
         if column not in each_epoch:

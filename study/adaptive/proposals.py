@@ -97,18 +97,20 @@ class ProposalQueue:
         if self._first:
             return self._first.popleft()
         self._look_ahead()
+        self._pool = [c for c in self._pool if self._missing(c)]  # none that equals one in a pack
         if not self._pool:
             return None
         chosen = self._most_alike()
-        lanes = self._lanes(self._missing(chosen[0])[0])
+        first = self._missing(chosen[0])[0]
+        lanes = self._lanes(first)
         members: list[PlannedTrial] = []
         for configuration in chosen:
-            if members and len(members) + len(self._missing(configuration)) > lanes:
+            if members and len(members) + self._seeds > lanes:
                 break
-            members += self._take(configuration)
+            members += self._take(configuration, first)
         shape = self._search.shape(chosen[0])
         while shape and len(members) + self._seeds <= lanes and (more := self._ask(shape)):
-            members += self._take(more)
+            members += self._take(more, first)
         self._announce(members)
         return cut_pack(members)
 
@@ -178,13 +180,17 @@ class ProposalQueue:
         self._tell_if_done(configuration)
         return False
 
-    def _take(self, configuration: Configuration) -> list[PlannedTrial]:
-        """Take what a configuration waits for out of the pool."""
-        missing = self._missing(configuration)
-        self._pool.remove(configuration)
-        self._taken |= {member.trial_id for member in missing}
-        self.work |= {member.trial_id: self._cost(member).work for member in missing}
-        return missing
+    def _take(self, configuration: Configuration, like: PlannedTrial) -> list[PlannedTrial]:
+        """Take the trials of a configuration that can be stacked with another out of the pool.
+
+        They are all that it waits for, but where it has several data_seeds.
+        """
+        taken = [m for m in self._missing(configuration) if _stack(m) == _stack(like)]
+        self._taken |= {member.trial_id for member in taken}
+        self.work |= {member.trial_id: self._cost(member).work for member in taken}
+        if not self._missing(configuration):
+            self._pool.remove(configuration)
+        return taken
 
     def _missing(self, configuration: Configuration) -> list[PlannedTrial]:
         """Return the trials of a configuration that nobody trains or has trained."""
@@ -195,8 +201,7 @@ class ProposalQueue:
         """Return the configurations of the most frequent shape, of equal ones the oldest."""
         shapes: dict[Any, list[Configuration]] = {}
         for configuration in self._pool:
-            member = configuration.members[0]
-            shapes.setdefault((stack_key(member.trial), member.record), []).append(configuration)
+            shapes.setdefault(_stack(self._missing(configuration)[0]), []).append(configuration)
         return max(shapes.values(), key=len)
 
     def _tell_if_done(self, configuration: Configuration) -> None:
@@ -216,3 +221,8 @@ class ProposalQueue:
         fits = lanes if member is None else max(1, self.memory // self._cost(member).memory)
         share = ceil(self._search.points * self._seeds / max(1, self.workers))
         return max(self._seeds, min(lanes, fits, share))
+
+
+def _stack(member: PlannedTrial) -> tuple[Any, ...]:
+    """What trials of a pack have in common."""
+    return stack_key(member.trial), member.record

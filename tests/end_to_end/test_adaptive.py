@@ -162,6 +162,7 @@ BAD = [
     ("strategy.first=[{beta: 9}]", "strategy.first.0.beta: 9 is not among the values of its axis"),
     ("strategy.first=[{betta: 1}]", "strategy.first.0.betta: is nothing that Optuna may choose"),
     ("strategy.storage=postgresql://u:secret@127.0.0.1:9/none", "strategy.storage: 'postgresql:"),
+    ("axes.data_seed=[0, 1]", "axes.data_seed: [0, 1] is not allowed with a pruner"),
     ("axes={architecture: linear, latent_dim: 4}", "axes: each has a single value"),
 ]
 
@@ -174,6 +175,13 @@ def test_what_cannot_be_sought_is_one_error(tmp_path: Path, change: str, message
     assert "Traceback" not in refused.stderr
     assert "secret" not in refused.stderr
     assert not (tmp_path / "studies" / "adaptive" / "trials").exists()
+
+
+def test_failures_are_not_retried_behind_optuna_s_back(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, SPEC)
+    refused = vae_study(tmp_path, "run", spec, "--retry-failed", *CPUS)
+    assert refused.returncode == 2
+    assert "--retry-failed: Optuna has been told" in refused.stderr
 
 
 def test_a_plan_says_what_it_would_take_at_most(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_yaml_blocks_are_specs(tmp_path: Path) -> None:
     from search_spaces import load_spec, plan_parts, plan_trials
+    from study.adaptive.opening import adaptive_part, check_strategy, drawn_points
 
-    one, parts = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    one, parts, adaptive = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
     file = tmp_path / "spec.yaml"
     file.write_text(one)
     spec = load_spec(file)
@@ -36,6 +37,11 @@ def test_yaml_blocks_are_specs(tmp_path: Path) -> None:
         }
         assert {trial.epochs for trial in planned["dense"]} == {dense}
         assert {trial.epochs for trial in planned["conv-tiles"]} == {conv}
+    file.write_text(adaptive)
+    part = adaptive_part(load_spec(file))
+    assert part is not None
+    check_strategy(part)
+    assert len(drawn_points(part)) == 60 * 3
 
 
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL))

@@ -184,3 +184,15 @@ def test_only_a_configuration_of_which_all_lanes_are_there_is_judged(there: int)
     hopeless = queue.report(lanes)
     assert queue.report(lanes) == hopeless  # as from a checkpoint
     assert hopeless == ([m.trial_id for m in bad] if there == 2 else [])
+
+
+def test_data_seeds_of_a_point_go_into_packs_of_their_own() -> None:
+    talk = Conversation(points=3, axes=AXES | {"data_seed": [0, 1]})
+    queue = queue_of(talk, pack_size=12)
+    trained: list[str] = []
+    while pack := queue.next_pack():
+        assert len({member.trial.data_seed for member in pack.members}) == 1
+        trained += [member.trial_id for member in pack.members]
+        queue.finish(train(talk, pack))
+    assert len(trained) == len(set(trained)) == 3 * 4
+    assert {t.state for t in talk.study.trials} == {TrialState.COMPLETE}
