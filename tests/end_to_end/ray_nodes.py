@@ -25,7 +25,8 @@ HEALTH = {
     "RAY_health_check_failure_threshold": "3",
 }
 
-# Whoever has another home has another token, or none.
+# Whoever has another home has another token, or none; and Ray keeps one that it has read for the
+# life of a process, here that of many tests.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 
 HEAD = "ray.head.default"  # as the provider that simulates nodes calls it
@@ -70,7 +71,7 @@ class Nodes:
 def ray_nodes() -> Iterator[Nodes]:
     """Start a head without CPUs; stop it and all its nodes afterwards."""
     before = dict(os.environ)
-    os.environ.update(HEALTH)
+    os.environ.update(HEALTH | OPEN)
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )
@@ -78,7 +79,7 @@ def ray_nodes() -> Iterator[Nodes]:
         yield Nodes(cluster)
     finally:
         cluster.shutdown()
-        for name in HEALTH:
+        for name in HEALTH | OPEN:
             if name in before:
                 os.environ[name] = before[name]
             else:
