@@ -150,6 +150,8 @@ class OptunaStrategy(SpecModel):
         pruner: Who gives points up before their last epoch: any of Optuna's pruners, with its
             options; nobody by default.
         first: Points to try before all others: values by axis, where not all have to be given.
+        warm_start: Studies in the same storage whose finished trials, those that are points of
+            this space, Optuna knows from the start.
         storage: Where Optuna keeps its study: the URL of a database; a journal file by default.
         seed: Seed of the sampler.
     """
@@ -161,6 +163,9 @@ class OptunaStrategy(SpecModel):
     sampler: Tool = NamedTool(name="tpe", options={"multivariate": True, "group": True})
     pruner: Tool | None = None
     first: tuple[dict[str, Any], ...] = ()
+    warm_start: Annotated[
+        tuple[Text, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    ] = ()
     storage: Text | None = None
     seed: Seed = 0
 

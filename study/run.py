@@ -17,6 +17,7 @@ from rich.console import Console
 from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, Trial, load_spec
 from study import ledger
 from study.adaptive.opening import adaptive_part, check_strategy, drawn_points, representatives
+from study.adaptive.warm_start import earlier_points
 from study.driver_folder import take_over
 from study.driver_lock import driver_lock
 from study.frozen_spec import SPEC_FILE, freeze, read_frozen, reconcile
@@ -115,8 +116,8 @@ def run_study(
     elif overrides:
         raise BadInput("overrides: give them with a preset, file or mapping, not a StudySpec")
     prepared = prepare_study(spec, None if data_dir is None else Path(data_dir))
-    adaptive = adaptive_part(prepared.spec) is not None
-    if adaptive and retry_failed:
+    part = adaptive_part(prepared.spec)
+    if part is not None and retry_failed:
         raise BadInput(
             "--retry-failed: Optuna has been told that they failed, and proposes other points; "
             "leave it out"
@@ -124,6 +125,8 @@ def run_study(
     if not (address or os.environ.get("RAY_ADDRESS")):
         _check_resources(spec.resources, cpus or os.cpu_count() or 1)
     folder = Folder.at(storage).child(spec.study)
+    if part is not None and not folder.exists(SPEC_FILE):
+        earlier_points(folder.parent, part, prepared.datasets)  # before anything is written
     folder.create()
     with driver_lock(folder):
         if folder.exists(SPEC_FILE):
@@ -138,7 +141,7 @@ def run_study(
         }
         ledger.create_tables(folder, sorted(asked))
         console = console or Console(stderr=True)
-        if not adaptive:
+        if part is None:
             write_plan(folder, prepared.planned)
             _run_waiting(folder, prepared, retry_failed, reuse, address, cpus, console)
         else:

@@ -1,17 +1,20 @@
 """From a spec to a search that is ready to ask: checked, and with all that is known told."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
 
 from search_spaces import (
     Architecture,
     BadInput,
+    DatasetSpec,
+    Goal,
     Part,
     StudySpec,
     Trial,
@@ -31,6 +34,7 @@ __all__ = [
     "check_strategy",
     "drawn_points",
     "open_search",
+    "open_study",
     "representatives",
     "trials_of_rows",
 ]
@@ -164,27 +168,42 @@ def open_search(
     strategy = part.strategy
     assert isinstance(strategy, OptunaStrategy)
     space = SearchSpace(part)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress is shown by us
-    study = optuna.create_study(
-        study_name=spec.study,
-        storage=open_storage(strategy.storage or journal),
-        sampler=build_sampler(strategy),
-        pruner=build_pruner(strategy),
-        directions=[goal.direction for goal in strategy.objectives],
-        load_if_exists=True,
-    )
+    study = open_study(spec.study, open_storage(strategy.storage or journal), strategy.objectives)
+    study.sampler, study.pruner = build_sampler(strategy), build_pruner(strategy)
     if not study.get_trials(deepcopy=False):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names([goal.words for goal in strategy.objectives])
         for point in strategy.first:
             study.enqueue_trial(dict(point))
     return AdaptiveSearch(strategy, space, study, plan)
 
 
-def trials_of_rows(rows: pd.DataFrame, part: Part) -> dict[str, Trial]:
-    """Return the points of committed rows by trial_id, of those on the part's datasets."""
-    datasets = {dataset.label: dataset for dataset in part.dataset}
+def open_study(name: str, storage: BaseStorage, objectives: Sequence[Goal]) -> optuna.Study:
+    """Open Optuna's study of a name, or make it.
+
+    Raises:
+        BadInput: It is there, and seeks something else.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress is shown by us
+    directions, words = [goal.direction for goal in objectives], [goal.words for goal in objectives]
+    study = optuna.create_study(
+        study_name=name, storage=storage, directions=directions, load_if_exists=True
+    )
+    there = study.metric_names
+    if there is None and not study.get_trials(deepcopy=False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(words)
+    elif there != words:
+        raise BadInput(
+            f"objectives: Optuna's study {name!r} in this storage is to "
+            f"{' and '.join(there or ['reach something else'])}, and this one to "
+            f"{' and '.join(words)}; give another storage or name"
+        )
+    return study
+
+
+def trials_of_rows(rows: pd.DataFrame, known: Iterable[DatasetSpec]) -> dict[str, Trial]:
+    """Return the points of committed rows by trial_id, of those on known datasets."""
+    datasets = {dataset.label: dataset for dataset in known}
     fields = [name for name in Trial.model_fields if name not in ("dataset", "architecture")]
     found: dict[str, Trial] = {}
     for row in rows.to_dict("records"):

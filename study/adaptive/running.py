@@ -9,6 +9,7 @@ from rich.console import Console
 from search_spaces import StudySpec, Trial
 from study.adaptive.opening import adaptive_part, open_search, trials_of_rows
 from study.adaptive.search import AdaptiveSearch, Configuration
+from study.adaptive.warm_start import WARM_START, earlier_points
 from study.loading import load_study
 from study.plan_table import write_plan
 from study.planned_trial import PlannedTrial
@@ -34,7 +35,7 @@ class SearchRun:
         """Open Optuna's study, and bring it in line with the tables.
 
         Raises:
-            BadInput: Optuna's storage cannot be opened.
+            BadInput: Optuna's storage cannot be opened, or a study to start from not be read.
         """
         part = adaptive_part(spec)
         assert part is not None
@@ -46,9 +47,11 @@ class SearchRun:
         self._spec, self._datasets = spec, datasets
         study = load_study(folder)
         self._committed = study.trials
-        points = trials_of_rows(self._committed, part)
+        points = trials_of_rows(self._committed, part.dataset)
         self.search: AdaptiveSearch = open_search(spec, journal_of(folder), plan)
         epochs = study.epochs_of(points)
+        known = self.search.attributes(WARM_START)
+        self.search.add(earlier_points(folder.parent, part, datasets, known))
         self.unfinished: list[Configuration] = self.search.restore(self._committed, epochs, points)
         self._planned = {trial_id: plan(trial) for trial_id, trial in points.items()}
 

@@ -1,25 +1,22 @@
 """The conversation with Optuna: it proposes configurations, and hears what became of them."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Trial
-from search_spaces.optuna_strategy import Comparison, OptunaStrategy
+from search_spaces.optuna_strategy import OptunaStrategy
+from study.adaptive.outcome import TRIAL_IDS, Outcomes, state_of
 from study.adaptive.space import SearchSpace
 from study.adaptive.tools import build_sampler
 from study.planned_trial import PlannedTrial
-from study.tables import EPOCHS
 
 __all__ = ["AdaptiveSearch", "Configuration"]
-
-TRIAL_IDS = "trial_ids"
-"""The user attribute of Optuna's trials that names the trials of ours."""
 
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -42,9 +39,7 @@ class Configuration:
 class AdaptiveSearch:
     """Asks Optuna for configurations and tells it what came of them.
 
-    A configuration's values are means over its seeds. It is complete when all its trials are; it
-    counts as pruned when one of them was, and as failed when one of them diverged or failed, since
-    a mean over what is left would be another quantity.
+    A configuration's values are means over its seeds; `state_of` says when it counts as complete.
     """
 
     def __init__(
@@ -66,6 +61,7 @@ class AdaptiveSearch:
         self._space = space
         self._study = study
         self._plan = plan
+        self._outcomes = Outcomes(strategy.objectives, strategy.constraints)
         self._asked: dict[int, optuna.Trial] = {}
         named = (trial.user_attrs.get(TRIAL_IDS) for trial in study.get_trials(deepcopy=False))
         self._known = {tuple(ids) for ids in named if ids}
@@ -83,9 +79,7 @@ class AdaptiveSearch:
     @property
     def followed(self) -> str | None:
         """The column of `epochs` that is reported along the way, if the objective is there."""
-        column = self._strategy.objectives[0].column
-        alone = len(self._strategy.objectives) == 1  # Optuna follows one objective only
-        return column if alone and column in EPOCHS.names else None
+        return self._outcomes.followed
 
     @property
     def points(self) -> int:
@@ -156,13 +150,15 @@ class AdaptiveSearch:
         Returns:
             Optuna's trial as it is now.
         """
-        state = _state(rows["status"])
+        state = state_of(rows["status"])
         values = None
         if state == TrialState.COMPLETE:
             proposal = self._proposal(number)
-            for constraint, violation in self._violations(rows).items():
+            for constraint, violation in self._outcomes.violations(rows).items():
                 proposal.set_constraint(constraint, violation)
-            values = self._values(rows)
+            for column, mean in self._outcomes.constrained(rows).items():
+                proposal.set_user_attr(column, mean)
+            values = self._outcomes.values(rows)
         self._asked.pop(number, None)
         return self._study.tell(number, values, state, skip_if_finished=True)
 
@@ -203,6 +199,15 @@ class AdaptiveSearch:
         self._study.sampler = build_sampler(self._strategy, len(self._known))
         return waiting
 
+    def add(self, points: Sequence[FrozenTrial]) -> None:
+        """Let Optuna know of points that others have tried; they are none of those to propose."""
+        self._study.add_trials(points)
+
+    def attributes(self, name: str) -> set[str]:
+        """Return the values that a user attribute has in Optuna's trials."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {str(t.user_attrs[name]) for t in trials if name in t.user_attrs}
+
     def _add(self, ours: list[Trial], trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
         """Add finished configurations that Optuna does not know."""
         added: set[str] = set()
@@ -216,42 +221,9 @@ class AdaptiveSearch:
                 continue
             added |= set(ids)
             self._known.add(tuple(ids))
-            state = _state(rows["status"])
-            complete = state == TrialState.COMPLETE
-            self._study.add_trial(
-                create_trial(
-                    state=state,
-                    values=self._values(rows) if complete else None,
-                    params=parameters,
-                    distributions=self._space.distributions(parameters),
-                    user_attrs={TRIAL_IDS: ids},
-                    intermediate_values=self._intermediate(ids, epochs),
-                    constraints=self._violations(rows) if complete else None,
-                )
-            )
-
-    def _intermediate(self, ids: Collection[str], epochs: pd.DataFrame) -> dict[int, float]:
-        """Return the means of the objective by epoch, as far as all seeds went."""
-        if self.followed is None:
-            return {}
-        own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)]
-        grouped = own.groupby("epoch")[self.followed].agg(["mean", "count"])
-        goal = self._strategy.objectives[0]
-        whole = grouped.loc[grouped["count"] == len(ids), "mean"]
-        return {int(epoch): goal.value(float(mean)) for epoch, mean in whole.items()}  # type: ignore[call-overload]
-
-    def _values(self, rows: pd.DataFrame) -> list[float]:
-        return [
-            goal.value(float(rows[goal.column].astype(float).mean()))
-            for goal in self._strategy.objectives
-        ]
-
-    def _violations(self, rows: pd.DataFrame) -> dict[str, float]:
-        compared = {text: Comparison.parse(text) for text in self._strategy.constraints}
-        return {
-            text: constraint.violation(float(rows[constraint.column].astype(float).mean()))
-            for text, constraint in compared.items()
-        }
+            own = epochs[epochs["trial_id"].isin(ids)]
+            ranges = self._space.distributions(parameters)
+            self.add([self._outcomes.frozen(rows, own, parameters, ranges, {TRIAL_IDS: ids})])
 
     def _proposal(self, number: int) -> optuna.Trial:
         """Return Optuna's trial to talk to, also one of an earlier process."""
@@ -264,10 +236,3 @@ class AdaptiveSearch:
         readable = self._space.readable(parameters)
         members = tuple(self._plan(trial) for trial in self._space.trials(readable))
         return Configuration(number, readable, members)
-
-
-def _state(statuses: "pd.Series[str]") -> TrialState:
-    found = set(statuses)
-    if found == {"completed"}:
-        return TrialState.COMPLETE
-    return TrialState.PRUNED if found <= {"completed", "pruned"} else TrialState.FAIL

@@ -126,16 +126,28 @@ class SearchSpace:
 
     def parameters_of(self, trial: Trial) -> dict[str, Any] | None:
         """Return the parameters of a trial's point; None where it is not a point of this space."""
+        found, misfits = self._read(trial)
+        return None if misfits else found
+
+    def misfits(self, trial: Trial) -> list[str]:
+        """Return what keeps a trial from being a point of this space: names of its settings."""
+        return self._read(trial)[1]
+
+    def _read(self, trial: Trial) -> tuple[dict[str, Any], list[str]]:
+        """Return a trial's values by parameter, and what is not as all points have it."""
         found: dict[str, Any] = {}
+        misfits: list[str] = []
         for parameter in self._parameters:
             if parameter.applies(found):
                 value = parameter.of_trial(trial)
                 if value is None or not _holds(parameter.distribution, value):
-                    return None
-                found[parameter.name] = value
-        own = trial.model_copy(update={"seed": 0, "data_seed": 0})
-        theirs = self.trials(found)[0].model_copy(update={"seed": 0, "data_seed": 0})
-        return found if own == theirs else None
+                    misfits.append(parameter.name)
+                if value is not None:
+                    found[parameter.name] = value
+        own, seeds = self.trials(found)[0], {"seed", "data_seed"}
+        names = [name for name in Trial.model_fields if name not in {*seeds, *misfits}]
+        fixed = [name for name in names if getattr(own, name) != getattr(trial, name)]
+        return found, misfits + fixed
 
     def distributions(self, parameters: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         """Return the distributions of those parameters that a point has."""
@@ -206,7 +218,7 @@ def _always(parameters: Mapping[str, Any]) -> bool:
 
 
 def _chosen(label: str) -> Condition:
-    return lambda parameters: parameters["architecture"] == label
+    return lambda parameters: parameters.get("architecture") == label
 
 
 def _depth(trial: Trial) -> int:

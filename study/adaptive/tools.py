@@ -52,21 +52,29 @@ def build_pruner(strategy: OptunaStrategy) -> optuna.pruners.BasePruner:
     return pruner
 
 
-def open_storage(address: str | Path) -> BaseStorage:
+def open_storage(address: str | Path, field: str = "strategy.storage") -> BaseStorage:
     """Open Optuna's storage: a journal file, or a database by its URL.
+
+    Args:
+        address: File or URL.
+        field: Where the address was given, for messages.
 
     Raises:
         BadInput: The database cannot be reached, or its driver is not installed.
     """
     if isinstance(address, Path):
-        address.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(address)))
+        try:
+            address.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(address)))
+        except (OSError, ValueError) as error:  # the latter: it holds something else
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"{field}: {str(address)!r} is no journal file ({reason})") from None
     try:
         return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:  # SQLAlchemy's, or of the driver that it loads: any kind there is
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
-            f"strategy.storage: {_without_password(address)!r} cannot be opened ({reason}); give "
+            f"{field}: {_without_password(address)!r} cannot be opened ({reason}); give "
             "the URL of a database that answers, such as sqlite:///optuna.db, or leave it out"
         ) from None
 

@@ -24,6 +24,7 @@ from study.commands.options import (
     EXIT_INTERRUPTED,
     wide_console,
 )
+from study.commands.optuna_export import optuna_export
 from study.commands.plan import plan
 from study.commands.report import report
 from study.commands.results import results
@@ -106,7 +107,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-for command in (compare, data, list_, logs, plan, pull, report, results, resume, run, status):
+for command in (compare, data, list_, logs, optuna_export, plan, pull, report, results):
     cli.add_command(command)
-for command in (stop, submit):
+for command in (resume, run, status, stop, submit):
     cli.add_command(command)
