@@ -129,8 +129,8 @@ def threshold_sensitivity(
         The group's columns, latent_dim, rule, threshold, active_units (mean over the trials) and
         trials (how many have a count). A rule has no rows where it means nothing.
     """
-    columns = [*group_columns(trials), "latent_dim"]
     completed = trials[trials["status"] == "completed"].drop_duplicates("trial_id")
+    columns = [*group_columns(completed), "latent_dim"]
     known = _final_units_of(completed, units, least_gain)
     valued = with_group_values(completed)[columns]
     cell = valued.groupby(columns, dropna=False).ngroup().to_numpy()

@@ -1,7 +1,9 @@
 """What drives sparsity, in the report: importance of each hyperparameter, and paired effects."""
 
+import pandas as pd
+
 from analysis.charts.sparsity_drivers import importance_chart, paired_effects_chart
-from analysis.importance import hyperparameter_importance
+from analysis.importance import FEWEST_TRIALS, hyperparameter_importance
 from analysis.paired_effects import describe_effect, paired_effects
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.study_tables import StudyTables
@@ -32,7 +34,7 @@ def drivers_section(tables: StudyTables) -> Section | None:
             )
         )
     else:
-        blocks.append(Statement(f"No importances: {importance['verdict'].iloc[0]}.", warns=True))
+        blocks.append(_no_importances(importance))
     effects = paired_effects(tables.trials)
     known = effects[effects["pairs"] > 0]
     if len(known):
@@ -73,3 +75,16 @@ def drivers_section(tables: StudyTables) -> Section | None:
             )
         )
     return Section("drivers", "What drives sparsity", tuple(blocks))
+
+
+def _no_importances(importance: pd.DataFrame) -> Statement:
+    number = int(importance["trials"].iloc[0])
+    if number >= FEWEST_TRIALS:
+        return Statement("No importances: all trials have the same active units.", warns=True)
+    return Statement(
+        f"No importances: {{:,.0f}} trials are too few, {FEWEST_TRIALS} the least.",
+        (number,),
+        "from analysis import hyperparameter_importance\n"
+        "[hyperparameter_importance(trials)['trials'].iloc[0]]",
+        warns=True,
+    )

@@ -117,9 +117,10 @@ def _sought(
     goals += [_goal("target", text) for text in targets]
     for text in constraints:
         try:
-            _check_column("--constraint", Comparison.parse(text).column)
+            column = Comparison.parse(text).column
         except ValueError as error:
             raise BadInput(f"--constraint: {error}") from None
+        _check_column("--constraint", column)
     own = study.spec.strategy
     if isinstance(own, OptunaStrategy):
         return tuple(goals) or own.objectives, constraints or own.constraints

@@ -1,8 +1,15 @@
 """A study in which Optuna chooses: through the command line, killed and resumed, and extended."""
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import urllib.request
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +196,141 @@ def test_a_plan_says_what_it_would_take_at_most(tmp_path: Path) -> None:
     words = " ".join(planned.split())
     assert f"adaptive: {2 * POINTS} trials at most, chosen by Optuna (tpe), pruned by" in words
     assert not (tmp_path / "studies").exists()
+
+
+def test_the_dashboard_shows_it_while_it_runs_and_afterwards(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, SPEC)
+    journal = tmp_path / "studies" / "adaptive" / "optuna.journal"
+    longer = ["--set", "training.epochs=100", "--set", "dataset.train_images=2000"]
+    with started(tmp_path, "run", spec, *longer, *CPUS) as driver:
+        wait_until(journal.exists, what="Optuna's journal")
+        with dashboard(journal) as ask:
+            wait_until(lambda: "Running" in states(ask("api/studies/0")), what="a proposal")
+            assert driver.poll() is None
+            assert driver.wait(240) == 0
+            done = ask("api/studies/0")
+            (listed,) = ask("api/studies")["study_summaries"]
+    assert (listed["study_name"], listed["directions"]) == ("adaptive", ["maximize"])
+    assert done["objective_names"] == ["maximise test_elbo"]
+    rows = table(tmp_path, "adaptive", "trials").set_index("trial_id")
+    epochs = table(tmp_path, "adaptive", "epochs")
+    assert len(done["trials"]) == POINTS
+    assert states(done) == {"Complete", "Pruned"}
+    seen = set()
+    for trial in done["trials"]:
+        (ids,) = (json.loads(a["value"]) for a in trial["user_attrs"] if a["key"] == "trial_ids")
+        own = rows.loc[ids]
+        seen |= set(ids)
+        state = "Complete" if set(own["status"]) == {"completed"} else "Pruned"
+        assert trial["state"] == state
+        shown = {p["name"]: float(p["param_external_value"]) for p in trial["params"]}
+        assert set(shown) == {"beta", "learning_rate", "depth"}
+        for name, value in shown.items():
+            assert value == pytest.approx(own[name].iloc[0], rel=1e-11)
+        history = epochs[epochs["trial_id"].isin(ids)].groupby("epoch")["test_elbo"].mean()
+        assert trial["intermediate_values"]
+        for step in trial["intermediate_values"]:
+            assert step["value"] == pytest.approx(history[step["step"]])
+    assert seen == set(rows.index)
+
+
+def states(study: dict[str, Any]) -> set[str]:
+    return {trial["state"] for trial in study["trials"]}
+
+
+@contextmanager
+def dashboard(storage: Path) -> Iterator[Callable[[str], Any]]:
+    """optuna-dashboard on a journal; yields a function that asks it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = Path(sys.executable).with_name("optuna-dashboard")
+    server = subprocess.Popen(
+        [command, "--port", str(port), str(storage)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def answers() -> bool:
+        try:
+            return bool(ask("api/studies"))
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, what="the dashboard")
+        yield ask
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_it_starts_from_what_another_study_found(ran: Path) -> None:
+    before = of_optuna(ran)
+    warm = SPEC | {
+        "study": "warm",
+        "strategy": SPEC["strategy"] | {"points": 2, "first": [], "warm_start": "adaptive"},
+        "axes": SPEC["axes"] | {"seed": [7]},
+    }
+    spec = write_spec(ran, warm)
+    nothing = vae_study(ran, "run", spec, "--set", "training.epochs=2", *CPUS)
+    assert nothing.returncode == 2
+    assert "strategy.warm_start.0: none of the" in nothing.stderr
+    assert "the nearest differ in epochs" in nothing.stderr
+    assert not (ran / "studies" / "warm").exists()
+    succeed(ran, "run", spec, *CPUS)
+    after = of_optuna(ran, "warm")
+    assert len(after) == len(before) + 2
+    told = [t for t in after if t.user_attrs.get("warm_start") == "adaptive"]
+    by_beta = [sorted(trials, key=lambda t: t.params["beta"]) for trials in (told, before)]
+    for ours, theirs in zip(*by_beta, strict=True):
+        assert ours.state == theirs.state
+        assert ours.params == pytest.approx(theirs.params, rel=1e-11)
+        assert ours.values == pytest.approx(theirs.values)
+        assert ours.intermediate_values == pytest.approx(theirs.intermediate_values)
+    assert len(table(ran, "warm", "trials")) == 2
+    again = vae_study(ran, "resume", "warm", *CPUS)
+    assert "all 2 points have been tried" in again.stderr
+    assert len(of_optuna(ran, "warm")) == len(after)
+
+
+def test_a_storage_made_from_the_tables_is_what_optuna_was_told(ran: Path) -> None:
+    url = f"sqlite:///{ran / 'exported.db'}"
+    told = of_optuna(ran)
+    assert f"{len(told)} points added, 0 were there" in succeed(
+        ran, "optuna-export", "adaptive", "--storage", url
+    )
+    assert "0 points added" in succeed(ran, "optuna-export", "adaptive", "--storage", url)
+    exported = optuna.load_study(study_name="adaptive", storage=url).get_trials()
+    by_ids = {tuple(trial.user_attrs["trial_ids"]): trial for trial in exported}
+    for trial in told:
+        again = by_ids[tuple(trial.user_attrs["trial_ids"])]
+        assert again.state == trial.state
+        assert again.params == pytest.approx(trial.params, rel=1e-11)
+        assert again.distributions == trial.distributions
+        assert again.values == pytest.approx(trial.values)
+        assert again.intermediate_values == pytest.approx(trial.intermediate_values)
+        assert again.constraints == pytest.approx(trial.constraints)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--maximise", "test_elbow"], "--maximise: 'test_elbow' is no measured column"),
+        (["--target", "active_units"], "--target: 'active_units' is not a comparison"),
+        (["--target", "active_units <= 8"], "--target: 'active_units <= 8' is no target"),
+        (["--constraint", "beta <= 8"], "--constraint: 'beta' is no measured column"),
+        (["--storage", "postgresql://u:secret@127.0.0.1:9/n"], "--storage: 'postgresql://u:***@"),
+        (["--storage", "spec.yaml"], "--storage: 'spec.yaml' is no journal file"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_error(ran: Path, options: list[str], message: str) -> None:
+    refused = vae_study(ran, "optuna-export", "adaptive", "--storage", "new.journal", *options)
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.startswith(f"vae-study: {message}"), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (ran / "new.journal").exists()

@@ -162,3 +162,14 @@ def test_a_search_at_one_latent_dim_has_few_groups_too(tables: StudyTables) -> N
     named = [text.partition(":")[0] for text in texts if " on mnist, β " in text]
     assert [name.partition("β ")[2] for name in named] == [f"{a:g} to {b:g}" for a, b in RANGES] * 2
     assert not any("too few trials" in text for text in texts)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 4, 9])
+def test_a_search_that_pruned_all_but_a_few(tables: StudyTables, kept: int) -> None:
+    """What varies among all trials may be the same in those that are complete."""
+    trials = completed(tables).sort_values("beta", ignore_index=True)
+    pruned = trials.assign(status=trials["status"].where(trials.index < kept, "pruned"))
+    few = only(tables, pruned)
+    report = compose_report(few)
+    assert_recomputed(report, few)
+    assert to_html(report)
