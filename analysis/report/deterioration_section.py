@@ -100,7 +100,10 @@ def _claim(found: pd.DataFrame) -> Statement:
 def _what_followed(row: pd.Series) -> list[Statement]:
     """Say of one schedule when units fell and collapsed, and then what became of them."""
     what = str(row["schedule"]).split(",")[0].capitalize()
-    text = f"{what} ({{:,}} trials, +{{:g}} per epoch): the gain fell below β·KL in {{:,}} of the "
+    trials = "trial" if row["trials"] == 1 else "trials"
+    text = (
+        f"{what} ({{:,}} {trials}, +{{:g}} per epoch): the gain fell below β·KL in {{:,}} of the "
+    )
     text += "{:,} whose unit paid for itself before"
     names = ["trials", "increment", "fell", "paid"]
     if row["fell"]:
@@ -118,7 +121,8 @@ def _what_followed(row: pd.Series) -> list[Statement]:
     names = ["recovery_epochs", "recovered", "recovered_in_part", "relapsed", "did_not_recover"]
     names += ["last_share", "least_share", "most_share", "best_share"]
     if not pd.isna(row["used_after"]):
-        text += "; units that came into use did so after {:g} epochs (median)"
+        epochs = "epoch" if row["used_after"] == 1 else "epochs"
+        text += f"; units that came into use did so after {{:g}} {epochs} (median)"
         names.append("used_after")
     return [*statements, _of_schedule(row, text + ".", names)]
 
