@@ -1,0 +1,117 @@
+"""Several goals at once: the points that no other beats, and those that are beaten."""
+
+from itertools import combinations
+from typing import Any, Final
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from analysis.charts.search_history import visible_limit
+from analysis.charts.style import PALETTE, styled
+from analysis.search_goals import Goal
+from analysis.search_words import goal_words, number_format, parameter_words
+
+__all__ = ["MOST_PAIRS", "pareto_chart"]
+
+MOST_PAIRS: Final = 6
+FRONT, BEATEN, MISSES = "on the front", "beaten by one of them", "misses a constraint"
+_STYLE: Final = {
+    MISSES: ("cross", PALETTE[1], 30, 0.5),
+    BEATEN: ("circle", "#9AA7B2", 34, 0.6),
+    FRONT: ("circle", PALETTE[0], 62, 1.0),
+}
+_MOST_LABELS: Final = 15
+
+
+def pareto_chart(points: pd.DataFrame, front: "pd.Series[bool]", goals: list[Goal]) -> Any:
+    """Draw the completed points against two goals at a time, those of the front dark and numbered.
+
+    With two goals, steps bound what the front beats. With more, a panel for each pair, of which
+    six at most: a point of the front may then lie behind others in a panel, and be better in a goal
+    that is not in it.
+
+    Args:
+        points: As `search_points` returns them, of one dataset.
+        front: What `pareto_front` says of them.
+        goals: Two goals or more.
+    """
+    done = points[points["outcome"] == "completed"]
+    kind = np.select([front[done.index], done["feasible"]], [FRONT, BEATEN], MISSES)
+    rows = done.assign(kind=kind, parameters=parameter_words(points)[done.index])
+    pairs = list(combinations(goals, 2))[:MOST_PAIRS]
+    alone = len(pairs) == 1
+    size = {"width": 560, "height": 360} if alone else {"width": 400, "height": 280}
+    panels = [_panel(rows, *pair, steps=alone).properties(**size) for pair in pairs]
+    if alone:
+        return styled(panels[0])
+    return styled(alt.concat(*panels, columns=2, spacing=24))
+
+
+def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.LayerChart:
+    kinds = [name for name in _STYLE if (rows["kind"] == name).any()]
+    names = list(dict.fromkeys([across.name, up.name]))
+    x, y = _channel(alt.X, rows, across), _channel(alt.Y, rows, up)
+    columns = rows[["point", "parameters", "kind", "trials", *names]]
+    style = list(zip(*(_STYLE[name] for name in kinds), strict=True))
+    scales = [{"domain": kinds, "range": list(values)} for values in style]
+    legend = alt.Legend(title=None, orient="top")
+    dots = (
+        alt.Chart(columns)
+        .mark_point(filled=True, clip=True)
+        .encode(
+            x,
+            y,
+            alt.Shape("kind:N", legend=legend).scale(**scales[0]),
+            alt.Color("kind:N", legend=legend).scale(**scales[1]),
+            alt.Size("kind:N", legend=legend).scale(**scales[2]),
+            alt.Opacity("kind:N", legend=legend).scale(**scales[3]),
+            alt.Order("rank:Q"),
+            tooltip=[
+                alt.Tooltip("point:Q"),
+                alt.Tooltip("parameters:N"),
+                *(
+                    alt.Tooltip(f"{g.name}:Q", title=goal_words(g), format=_format(rows, g))
+                    for g in (across, up)
+                ),
+                alt.Tooltip("kind:N"),
+            ],
+        )
+        .transform_calculate(rank=f"indexof({kinds!r}, datum.kind)")
+    )
+    best = rows[rows["kind"] == FRONT].sort_values(across.name)
+    layers = [dots]
+    if steps and len(best) > 1:
+        bound = "step-before" if across.direction == "maximise" else "step-after"
+        line = alt.Chart(best[names]).mark_line(
+            interpolate=bound, color=PALETTE[0], strokeWidth=1.3, opacity=0.6, clip=True
+        )
+        layers.insert(0, line.encode(x, y))
+    if 0 < len(best) <= _MOST_LABELS:
+        # On the side that nothing of the front lies on.
+        right, below = across.direction == "maximise", up.direction != "maximise"
+        labels = alt.Chart(best[["point", *names]]).mark_text(
+            align="left" if right else "right",
+            baseline="top" if below else "bottom",
+            dx=5 if right else -5,
+            dy=4 if below else -4,
+            fontSize=10,
+            color="#333333",
+        )
+        layers.append(labels.encode(x, y, text="point:N"))
+    return alt.layer(*layers)
+
+
+def _channel(kind: Any, rows: pd.DataFrame, goal: Goal) -> Any:
+    """An axis that shows all but what would flatten the rest."""
+    losses = goal.sign * rows[goal.name].dropna()
+    best, worst = float(losses.min()), visible_limit(losses)
+    room = 0.06 * (worst - best) or max(0.5, abs(best) / 100)
+    domain = sorted([goal.sign * (best - room), goal.sign * (worst + room)])
+    arrow = {"maximise": "more is better", "minimise": "less is better"}
+    title = f"{goal_words(goal)} ({arrow.get(goal.direction, 'less is better')})"
+    return kind(f"{goal.name}:Q", title=title).scale(domain=domain, nice=False).axis(tickCount=8)
+
+
+def _format(rows: pd.DataFrame, goal: Goal) -> str:
+    return number_format(rows[goal.name])
