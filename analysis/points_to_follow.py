@@ -56,7 +56,8 @@ def spread_over(points: pd.DataFrame, keep: "pd.Series[bool]", most: int) -> pd.
 
     Args:
         points: Points, a row each.
-        keep: Which to draw in any case; the last of them where they are too many.
+        keep: Which to draw in any case, by the index of the points; the last of them where they are
+            too many.
         most: How many.
 
     Returns:
@@ -65,7 +66,7 @@ def spread_over(points: pd.DataFrame, keep: "pd.Series[bool]", most: int) -> pd.
     """
     if len(points) <= most:
         return points
-    kept = np.flatnonzero(keep.to_numpy(bool))[-most:]
+    kept = np.flatnonzero(keep.loc[points.index].to_numpy(bool))[-most:]
     others = np.setdiff1d(np.arange(len(points)), kept)
     places = np.linspace(0, len(others) - 1, most - len(kept)).round().astype(int)
     return points.iloc[np.sort(np.concatenate([kept, others[places]]))]

@@ -27,7 +27,7 @@ def search_points(
     A point is a group of trials that differ in seed and data_seed only. Its values are means over
     its seeds. It is completed when all its trials are; it counts as pruned when one of them was,
     and as failed when one diverged or failed, since a mean over what is left would be another
-    quantity: just as Optuna was told.
+    quantity: just as Optuna was told. A point of which a goal is no number counts as failed too.
 
     Example:
         >>> points = search_points(
@@ -64,9 +64,14 @@ def search_points(
     first = hyperparameters.groupby(number).head(1).reset_index(drop=True)
     points = first.assign(**_what_came_of_it(ordered, number, seeds))
     points.insert(0, "point", np.arange(1, len(points) + 1))
-    measured = ordered[list(dict.fromkeys(sought.column for sought in (*goals, *constraints)))]
-    means = measured.astype("float64").groupby(number).mean()
-    points[list(means)] = means.where(points["outcome"].isin(["completed", "pruned"]))
+    columns = dict.fromkeys([*(g.column for g in goals), *(c.column for c in constraints)])
+    known = points["outcome"].isin(["completed", "pruned"])
+    for column in columns:
+        points[column] = ordered[column].astype("float64").groupby(number).mean().where(known)
+    worthless = points[[goal.column for goal in goals]].isna().any(axis=1)
+    points["outcome"] = points["outcome"].mask(
+        (points["outcome"] == "completed") & worthless, "failed"
+    )
     for goal in goals:
         if goal.target is not None:
             points[goal.name] = (points[goal.column] - goal.target).abs()
@@ -136,9 +141,9 @@ def pareto_front(
     goals = checked_goals(list(goals))  # type: ignore[arg-type]
     losses = np.column_stack([goal.sign * points[goal.name].to_numpy(float) for goal in goals])
     candidates = points["feasible"].to_numpy(bool) & ~np.isnan(losses).any(axis=1)
-    front = np.zeros(len(points), bool)
+    front = pd.Series(False, index=points.index)
     front[candidates] = _undominated(losses[candidates])
-    return pd.Series(front, index=points.index)
+    return front
 
 
 def _undominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -46,7 +46,7 @@ def parameter_words(points: pd.DataFrame) -> "pd.Series[str]":
     """
     parameters = parameters_of(points)
     words = pd.Series("", index=points.index, dtype="str")
-    for name in parameters:
+    for name in map(str, parameters):
         values = parameters[name]
         numeric = pd.api.types.is_numeric_dtype(values)
         text = values.map("{:.3g}".format if numeric else str)
@@ -72,7 +72,7 @@ def number_format(values: "pd.Series[Any]") -> str:
 
     Means of counts keep their fractions, others have about four digits of the largest.
     """
-    if str(values.name) in COUNTS:
+    if str(values.name).removeprefix("distance_of_") in COUNTS:
         return "g"
     largest = values.abs().max()
     if not largest >= 0.1:  # NaN too

@@ -1,7 +1,7 @@
 """Several goals at once: the points that no other beats, and those that are beaten."""
 
 from itertools import combinations
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import altair as alt
 import numpy as np
@@ -53,8 +53,7 @@ def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.La
     names = list(dict.fromkeys([across.name, up.name]))
     x, y = _channel(alt.X, rows, across), _channel(alt.Y, rows, up)
     columns = rows[["point", "parameters", "kind", "trials", *names]]
-    style = list(zip(*(_STYLE[name] for name in kinds), strict=True))
-    scales = [{"domain": kinds, "range": list(values)} for values in style]
+    shapes, colours, sizes, opacities = zip(*(_STYLE[name] for name in kinds), strict=True)
     legend = alt.Legend(title=None, orient="top")
     dots = (
         alt.Chart(columns)
@@ -62,10 +61,10 @@ def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.La
         .encode(
             x,
             y,
-            alt.Shape("kind:N", legend=legend).scale(**scales[0]),
-            alt.Color("kind:N", legend=legend).scale(**scales[1]),
-            alt.Size("kind:N", legend=legend).scale(**scales[2]),
-            alt.Opacity("kind:N", legend=legend).scale(**scales[3]),
+            alt.Shape("kind:N", legend=legend).scale(domain=kinds, range=shapes),
+            alt.Color("kind:N", legend=legend).scale(domain=kinds, range=colours),
+            alt.Size("kind:N", legend=legend).scale(domain=kinds, range=sizes),
+            alt.Opacity("kind:N", legend=legend).scale(domain=kinds, range=opacities),
             alt.Order("rank:Q"),
             tooltip=[
                 alt.Tooltip("point:Q"),
@@ -80,9 +79,11 @@ def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.La
         .transform_calculate(rank=f"indexof({kinds!r}, datum.kind)")
     )
     best = rows[rows["kind"] == FRONT].sort_values(across.name)
-    layers = [dots]
+    layers: list[Any] = [dots]
     if steps and len(best) > 1:
-        bound = "step-before" if across.direction == "maximise" else "step-after"
+        bound: Literal["step-before", "step-after"] = (
+            "step-before" if across.direction == "maximise" else "step-after"
+        )
         line = alt.Chart(best[names]).mark_line(
             interpolate=bound, color=PALETTE[0], strokeWidth=1.3, opacity=0.6, clip=True
         )
@@ -99,7 +100,7 @@ def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.La
             color="#333333",
         )
         layers.append(labels.encode(x, y, text="point:N"))
-    return alt.layer(*layers)
+    return alt.LayerChart(layer=layers)
 
 
 def _channel(kind: Any, rows: pd.DataFrame, goal: Goal) -> Any:

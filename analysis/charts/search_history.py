@@ -1,6 +1,6 @@
 """The course of a search: the value of each point, and the best so far."""
 
-from typing import Final
+from typing import Any, Final
 
 import altair as alt
 import numpy as np
@@ -17,7 +17,7 @@ GOOD, MISSES, BEYOND = "satisfies the constraints", "misses a constraint", "wors
 COMPLETED: Final = "completed"
 """What points are called that satisfy the constraints where there are none."""
 
-_WIDTH: Final = 900
+_WIDTH: Final = 860
 _COLOURS: Final = {COMPLETED: PALETTE[0], GOOD: PALETTE[0], MISSES: PALETTE[1], BEYOND: "#7F8B96"}
 _FILLS: Final = _COLOURS | {MISSES: "white", BEYOND: "white"}
 _LOST: Final = ("pruned", "failed")
@@ -32,7 +32,7 @@ def visible_limit(losses: "pd.Series[float]") -> float:
     """
     low, high = losses.quantile(0.25), losses.quantile(0.75)
     near = losses[losses <= high + 3 * (high - low)]
-    return float(max(near.max(), losses.quantile(0.8, interpolation="higher")))
+    return max(float(near.max()), float(losses.quantile(0.8, interpolation="higher")))
 
 
 def search_history_chart(
@@ -60,32 +60,36 @@ def search_history_chart(
     lost = [outcome for outcome in _LOST if (points["outcome"] == outcome).any()]
     bare = place.axis(labels=False, ticks=False)
     titled = place.title(title)
-    parts = [
-        _values(
-            named, goal, titled if goal == known[-1] and not lost else bare, end, constrained
-        ).properties(width=_WIDTH, height=height)
-        for goal in known
-    ]
+    parts: list[Any] = []
+    for goal in known:
+        below = titled if goal == known[-1] and not lost else bare
+        part = _values(named, goal, x, below, constrained)
+        parts.append(part.properties(width=_WIDTH, height=height))
     if lost:
-        parts.append(_strip(named, lost, titled))
+        parts.append(_strip(named, lost, x, titled))
     return styled(alt.vconcat(*parts, spacing=4))
 
 
 def _values(
-    points: pd.DataFrame, goal: Goal, place: alt.X, end: float, constrained: bool
+    points: pd.DataFrame, goal: Goal, x: str, place: alt.X, constrained: bool
 ) -> alt.LayerChart:
     """Points and the best so far, for one goal."""
-    x = place.to_dict()["field"]
     done = points[(points["outcome"] == "completed") & points[goal.name].notna()]
     form = number_format(done[goal.name])
     losses = goal.sign * done[goal.name]
     limit = visible_limit(losses)
+    if done["feasible"].any():  # they may be those with the poorest values
+        limit = max(limit, visible_limit(losses[done["feasible"]]))
     beyond = losses > limit
     good = GOOD if constrained else COMPLETED
     kind = np.select([beyond, done["feasible"]], [BEYOND, good], MISSES)
-    shown = done.assign(value=goal.sign * losses.clip(upper=limit), kind=kind)
+    best_loss = float(losses.min())
+    room = limit - best_loss or max(1.0, abs(best_loss) / 100)
+    edge = limit + 0.12 * room  # apart from all that is drawn in its place
+    shown = done.assign(value=goal.sign * losses.mask(beyond, edge), kind=kind)
     kinds = [name for name in (good, MISSES, BEYOND) if (kind == name).any()]
-    domain = sorted(goal.sign * edge for edge in _padded(float(losses.min()), limit))
+    limits = best_loss - 0.06 * room, (edge if beyond.any() else limit) + 0.06 * room
+    domain = sorted(goal.sign * loss for loss in limits)
     arrow = "triangle-down" if goal.direction == "maximise" else "triangle-up"
     shapes = [arrow if name == BEYOND else "circle" for name in kinds]
     value = alt.Y("value:Q", title=goal_words(goal)).scale(domain=domain, nice=False)
@@ -115,9 +119,9 @@ def _values(
     )
     best = best_so_far(points, goal).to_frame("value").assign(**{x: points[x]}).dropna()
     if best.empty:
-        return alt.layer(dots)
+        return alt.LayerChart(layer=[dots])
     steps = best[best["value"] != best["value"].shift()]
-    last = pd.DataFrame({"value": [best["value"].iloc[-1]], x: [end]})
+    last = pd.DataFrame({"value": [best["value"].iloc[-1]], x: [points[x].max()]})
     line = (
         alt.Chart(pd.concat([steps, last]))
         .mark_line(interpolate="step-after", color="black", strokeWidth=1.8, clip=True)
@@ -128,13 +132,7 @@ def _values(
         .mark_text(align="left", baseline="middle", dx=6)
         .encode(place, value, text="label:N")
     )
-    return alt.layer(line, dots, label)
-
-
-def _padded(best: float, worst: float) -> tuple[float, float]:
-    """Ends of the axis, with room for whole dots."""
-    room = worst - best or max(1.0, abs(best) / 100)
-    return best - 0.06 * room, worst + 0.06 * room
+    return alt.LayerChart(layer=[line, dots, label])
 
 
 def _with(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -142,11 +140,10 @@ def _with(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return rows[list(dict.fromkeys(columns))]
 
 
-def _strip(points: pd.DataFrame, lost: list[str], place: alt.X) -> alt.Chart:
+def _strip(points: pd.DataFrame, lost: list[str], x: str, place: alt.X) -> alt.Chart:
     """Where points were given up, or failed."""
-    x = place.to_dict()["field"]
     rows = points[points["outcome"].isin(lost)]
-    return (
+    marks: alt.Chart = (
         alt.Chart(_with(rows, x, "outcome", "point", "parameters", "reached"))
         .mark_tick(color="#7F8B96", thickness=1.6, height=9, orient="vertical")
         .encode(
@@ -163,3 +160,4 @@ def _strip(points: pd.DataFrame, lost: list[str], place: alt.X) -> alt.Chart:
         )
         .properties(width=_WIDTH, height=15 * len(lost))
     )
+    return marks

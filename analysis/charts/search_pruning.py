@@ -1,5 +1,6 @@
 """Pruning: what points were worth after each epoch, where they were given up, how many went on."""
 
+import math
 from typing import Any, Final
 
 import altair as alt
@@ -22,7 +23,7 @@ def search_pruning_chart(
     points: pd.DataFrame,
     by_epoch: pd.DataFrame,
     goal: Goal,
-    best: int | None = None,
+    best: float = math.nan,
 ) -> alt.VConcatChart:
     """Draw the values of points epoch by epoch, and below how many points trained each epoch.
 
@@ -34,7 +35,7 @@ def search_pruning_chart(
         points: As `search_points` returns them, those to draw among them.
         by_epoch: As `points_by_epoch` returns it.
         goal: What is sought.
-        best: Number of the best point, if there is one.
+        best: Number of the best point; NaN where there is none.
     """
     panels: list[Any] = []
     if len(values):
@@ -45,7 +46,7 @@ def search_pruning_chart(
     return styled(alt.vconcat(*panels, spacing=6))
 
 
-def _curves(rows: pd.DataFrame, goal: Goal, place: alt.X, best: int | None) -> alt.LayerChart:
+def _curves(rows: pd.DataFrame, goal: Goal, place: alt.X, best: float) -> alt.LayerChart:
     kind = rows["outcome"].map({"pruned": GIVEN_UP}).fillna(WHOLE)
     rows = rows.assign(kind=kind.mask(rows["point"] == best, BEST))
     kinds = [name for name in _COLOURS if (rows["kind"] == name).any()]
@@ -67,9 +68,10 @@ def _curves(rows: pd.DataFrame, goal: Goal, place: alt.X, best: int | None) -> a
 
     def lines(of: pd.DataFrame, **mark: float) -> alt.Chart:
         base = alt.Chart(of[["point", "epoch", "value", "kind", "parameters"]])
-        return base.mark_line(clip=True, **mark).encode(  # type: ignore[arg-type]
+        chart: alt.Chart = base.mark_line(clip=True, **mark).encode(  # type: ignore[arg-type]
             place, value, alt.Detail("point:N"), colour, alt.Order("epoch:Q"), tooltip=tooltip
         )
+        return chart
 
     is_best = rows["kind"] == BEST
     ends = rows[(rows["epoch"] == rows["reached"]) & (rows["kind"] == GIVEN_UP)]
@@ -82,7 +84,7 @@ def _curves(rows: pd.DataFrame, goal: Goal, place: alt.X, best: int | None) -> a
         )
     if is_best.any():  # above all others
         layers.append(lines(rows[is_best], strokeWidth=2.4))
-    return alt.layer(*layers).properties(width=_WIDTH, height=300)
+    return alt.LayerChart(layer=layers).properties(width=_WIDTH, height=300)
 
 
 def _survivors(by_epoch: pd.DataFrame) -> alt.LayerChart:
@@ -101,7 +103,7 @@ def _survivors(by_epoch: pd.DataFrame) -> alt.LayerChart:
     line = base.mark_rule(color="#555555", strokeDash=[4, 3], strokeWidth=1.4).encode(
         alt.Y("without:Q")
     )
-    return alt.layer(bars, line).properties(width=_WIDTH, height=90)
+    return alt.LayerChart(layer=[bars, line]).properties(width=_WIDTH, height=90)
 
 
 def _epoch(name: str, by_epoch: pd.DataFrame, *, bare: bool = False) -> alt.X:

@@ -74,7 +74,7 @@ def _datasets_statement(search: Search, datasets: list[str]) -> Statement:
     goals = " and ".join(dict.fromkeys(column_words(goal.column) for goal in search.goals))
     more = ""
     if len(datasets) > MOST_DATASETS:
-        more = f" Charts show the {MOST_DATASETS} of them that were tried first."
+        more = " Charts show the three of them that were tried first."
     return Statement(
         f"Optuna compared points on different datasets with each other; {goals} of one dataset "
         f"says nothing beside that of another, so each is shown by itself.{more}",
@@ -216,10 +216,7 @@ def _pruning(
     values = pd.DataFrame(columns=["point", "epoch", "value"])
     if len(tables.search_epochs):
         values = values_by_epoch(shown, tables.search_epochs, goal)
-    good = points[points["feasible"]]
-    best = None
-    if len(good):
-        best = int(good.loc[(goal.sign * good[goal.name]).idxmin(), "point"])
+    best = points.loc[pareto_front(points, [goal]), "point"].min()
     drawn = values["point"].nunique()
     trained = int((points["reached"] > 0).sum())
     left_out = _left_out(trained, drawn, "those that were the best when they came")
@@ -245,7 +242,7 @@ def _importances(trials: pd.DataFrame, search: Search) -> list[Block]:
             continue
         words = column_words(column)
         if not importance["importance"].notna().any():
-            why = importance["verdict"].iloc[0]
+            why = importance["verdict"].iloc[0].partition(":")[0]
             blocks.append(Statement(f"No importances for {words}: {why}.", warns=True))
             continue
         used, of = int(importance["trials"].iloc[0]), int(importance["of"].iloc[0])

@@ -59,28 +59,26 @@ def best_statements(search: Search, points: pd.DataFrame) -> list[Statement]:
         of_dataset = points[points["dataset"] == dataset]
         name = dataset if len(datasets) > 1 else None
         if not of_dataset["feasible"].any():
-            statements.append(_closest(search, points, of_dataset, name))
+            statements.append(_closest(search, of_dataset, name))
         elif len(search.goals) == 1:
-            statements.append(_best(search, points, of_dataset, name))
+            statements.append(_best(search, of_dataset, name))
         else:
             statements.append(_front(search, of_dataset, name))
     return statements
 
 
-def _best(
-    search: Search, points: pd.DataFrame, of_dataset: pd.DataFrame, dataset: str | None
-) -> Statement:
+def _best(search: Search, of_dataset: pd.DataFrame, dataset: str | None) -> Statement:
     (goal,) = search.goals
     good = of_dataset[of_dataset["feasible"]]
-    best = good.loc[(goal.sign * good[goal.name]).idxmin()]
+    best = good[pareto_front(good, [goal])].iloc[0]
     satisfying = f" that satisfy {constraint_words(search)}" if search.constraints else ""
     over_seeds = best["trials"] > 1
     seeds = [int(best["trials"])] if over_seeds else []
-    words, numbers, columns = _parameters(points, best)
+    words, numbers, columns = _parameters(of_dataset, best)
     return Statement(
         _escaped(f"Best{_on(dataset)} of ")
         + "{:,} completed points"
-        + _escaped(f"{satisfying} ({goal.words}): {goal_words(goal)} ")
+        + _escaped(f"{satisfying} ({goal.words}): {goal_words(goal)} = ")
         + f"{{:{number_format(good[goal.name])}}}"
         + (", the mean over {:,} seeds," if over_seeds else "")
         + f" at {words}.",
@@ -98,9 +96,7 @@ def _best(
     )
 
 
-def _closest(
-    search: Search, points: pd.DataFrame, of_dataset: pd.DataFrame, dataset: str | None
-) -> Statement:
+def _closest(search: Search, of_dataset: pd.DataFrame, dataset: str | None) -> Statement:
     """Where no point satisfies the constraints: how close one came."""
     done = of_dataset[of_dataset["outcome"] == "completed"]
     columns = [constraint.column for constraint in search.constraints]
@@ -111,8 +107,8 @@ def _closest(
     text += "{:,} completed points" + _escaped(f" satisfies {constraint_words(search)}")
     if done["violation"].isna().all():  # a measured value that is no number
         return Statement(f"{text}.", (len(done),), f"{recipe}len(done)", warns=True)
-    close = done.loc[done["violation"].idxmin()]
-    words, numbers, names = _parameters(points, close)
+    close = done.loc[done["violation"] == done["violation"].min()].iloc[0]
+    words, numbers, names = _parameters(of_dataset, close)
     came = " and ".join(f"{_escaped(column_words(name))} {{:g}}" for name in columns)
     return Statement(
         f"{text}; closest comes {words} with {came}.",
@@ -184,10 +180,10 @@ def saving_statement(search: Search, trials: pd.DataFrame) -> Statement | None:
             return None
         return Statement(_escaped(f"The pruner {search.pruner} has given up no trial so far."))
     return Statement(
-        "Pruning: {:,.0f} epochs were trained where all trials to the end would have taken "
-        "{:,.0f}; {:,.0f} of these, {:.0f}%, were saved on {:,.0f} pruned trials. In time that is "
-        "about {:,.0f} s beside {:,.0f} s spent: an estimate, at the pace of the epochs that the "
-        "pruned trials did train.",
+        "{:,.0f} epochs were trained; without pruning it would have been {:,.0f}. So {:,.0f} "
+        "epochs, {:.0f}%, were saved, on {:,.0f} pruned trials. In time that is about {:,.0f} s, "
+        "beside {:,.0f} s spent: an estimate, at the pace of the epochs that those trials did "
+        "train.",
         (
             float(savings["epochs_trained"]),
             float(savings["epochs_without"]),
@@ -239,8 +235,10 @@ def _parameters(
     points: pd.DataFrame, point: "pd.Series[Any]"
 ) -> tuple[str, list[Number], list[str]]:
     """A point's parameters: words with a hole for each number, the numbers, and their columns."""
-    words, numbers, columns = [], [], []
-    for name in parameters_of(points):
+    words: list[str] = []
+    numbers: list[Number] = []
+    columns: list[str] = []
+    for name in map(str, parameters_of(points)):
         value = point[name]
         if pd.isna(value):
             continue

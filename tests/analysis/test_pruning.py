@@ -88,7 +88,7 @@ def test_points_to_draw_are_those_to_keep_and_some_of_all_the_search() -> None:
     assert list(spread_over(points, points["n"] > 900, 5)["n"]) == [995, 996, 997, 998, 999]
 
 
-@pytest.mark.parametrize(("epochs", "curves"), [(6, 200), (100, 60), (5000, 20)])
+@pytest.mark.parametrize(("epochs", "curves"), [(6, 200), (120, 50), (6000, 20)])
 def test_long_training_draws_fewer_curves(epochs: int, curves: int) -> None:
     trials = searched(400, seeds=1)
     trials["epochs_trained"] = trials["epochs_trained"] * (epochs // EPOCHS)

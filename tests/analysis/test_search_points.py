@@ -87,7 +87,7 @@ def test_values_are_those_of_the_spec(goal: Goal) -> None:
     if goal.target is None:
         told = SpecGoal(**{goal.direction: goal.column})
     else:
-        told = SpecGoal(target=f"{goal.column} == {goal.target}")
+        told = SpecGoal(target=f"{goal.column} == {goal.target:g}")
     assert told.words == goal.words
     trials = searched(20, outcomes={"completed": 1.0})
     points = search_points(trials, [goal])
@@ -96,6 +96,14 @@ def test_values_are_those_of_the_spec(goal: Goal) -> None:
         assert point[goal.name] == pytest.approx(told.value(own[goal.column].astype(float).mean()))
     best = {"maximize": max, "minimize": min}[told.direction](points[goal.name])
     assert best_so_far(points, goal).iloc[-1] == best
+
+
+def test_a_value_that_is_no_number_is_a_failure() -> None:
+    trials = searched(3, outcomes={"completed": 1.0})
+    trials.loc[trials.index[:2], "test_elbo"] = np.nan
+    points = search_points(trials, [ELBO], [FEW_UNITS])
+    assert list(points["outcome"]) == ["failed", "completed", "completed"]
+    assert list(search_points(trials, [UNITS])["outcome"]) == ["completed"] * 3
 
 
 def test_points_stand_in_the_order_of_their_training() -> None:

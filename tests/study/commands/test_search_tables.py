@@ -14,7 +14,7 @@ from study.commands.reporting import study_tables
 from study.frozen_spec import freeze
 from study.loading import Study, load_study
 from study.storage import Folder
-from study.tables import EPOCHS, UNITS
+from study.tables import EPOCHS, MEASURED, UNITS
 from tests.analysis.report.reported import assert_recomputed
 from tests.analysis.searched_tables import epochs_of_search, searched
 
@@ -29,14 +29,19 @@ STRATEGY = {
 
 def written(folder: Path, strategy: Any) -> Study:
     """A study on disk in which a search has tried 20 points with two seeds."""
-    spec = {
+    spec: dict[str, Any] = {
         "study": "sought",
         "dataset": "mnist",
-        "axes": {"latent_dim": 16, "beta": {"log_range": [0.1, 10.0]}, "seed": [0, 1]},
+        "axes": {
+            "architecture": {"family": "dense", "depth": [1, 2], "width": 16},
+            "latent_dim": 16,
+            "beta": {"log_range": [0.1, 10.0]},
+            "seed": [0, 1],
+        },
         "strategy": strategy,
     }
     if strategy == "grid":
-        spec["axes"] = {"latent_dim": 16, "beta": [0.1, 10.0], "seed": [0, 1]}
+        spec["axes"] |= {"beta": [0.1, 10.0]}
     place = Folder.at(folder / "sought")
     place.create()
     freeze(place, load_spec(spec), {"vae-study": "made up", "numerics_version": 1})
@@ -44,6 +49,10 @@ def written(folder: Path, strategy: Any) -> Study:
     trials = searched(20).assign(
         study="sought", depth=1, widths="16", attempt=1, version="made up", numerics_version=1
     )
+    ran = trials["status"] != "failed"
+    for column in (field.name for field in MEASURED):  # what no test is about
+        trials[column] = trials[column].mask(ran & trials[column].isna(), 0)
+    trials["seconds"] = trials["seconds"].fillna(0.0)
     epochs = epochs_of_search(trials).reindex(columns=EPOCHS.names).assign(study="sought")
     for pack_id, rows in trials.groupby("pack_id"):
         own = epochs[epochs["trial_id"].isin(rows.loc[rows["status"] != "failed", "trial_id"])]
