@@ -58,7 +58,8 @@ def parameter_words(points: pd.DataFrame) -> "pd.Series[str]":
 
 def column_words(name: str) -> str:
     """Return a column's name in words: "learning rate", "test ELBO"."""
-    return name.replace("_", " ").replace("elbo", "ELBO").replace("beta", "β")
+    words = {"elbo": "ELBO", "kl": "KL", "mse": "MSE", "beta": "β"}
+    return " ".join(words.get(word, word) for word in name.split("_"))
 
 
 def goal_words(goal: Goal) -> str:

@@ -16,11 +16,8 @@ __all__ = ["MOST_PAIRS", "pareto_chart"]
 
 MOST_PAIRS: Final = 6
 FRONT, BEATEN, MISSES = "on the front", "beaten by one of them", "misses a constraint"
-_STYLE: Final = {
-    MISSES: ("cross", PALETTE[1], 30, 0.5),
-    BEATEN: ("circle", "#9AA7B2", 34, 0.6),
-    FRONT: ("circle", PALETTE[0], 62, 1.0),
-}
+_COLOURS: Final = {MISSES: PALETTE[1], BEATEN: "#9AA7B2", FRONT: PALETTE[0]}
+_SHAPES: Final = {MISSES: "cross", BEATEN: "circle", FRONT: "circle"}
 _MOST_LABELS: Final = 15
 
 
@@ -49,37 +46,34 @@ def pareto_chart(points: pd.DataFrame, front: "pd.Series[bool]", goals: list[Goa
 
 
 def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.LayerChart:
-    kinds = [name for name in _STYLE if (rows["kind"] == name).any()]
+    kinds = [name for name in _COLOURS if (rows["kind"] == name).any()]
     names = list(dict.fromkeys([across.name, up.name]))
     x, y = _channel(alt.X, rows, across), _channel(alt.Y, rows, up)
-    columns = rows[["point", "parameters", "kind", "trials", *names]]
-    shapes, colours, sizes, opacities = zip(*(_STYLE[name] for name in kinds), strict=True)
-    legend = alt.Legend(title=None, orient="top")
-    dots = (
-        alt.Chart(columns)
-        .mark_point(filled=True, clip=True)
-        .encode(
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolSize=50)
+    colours, shapes = [_COLOURS[kind] for kind in kinds], [_SHAPES[kind] for kind in kinds]
+    values = [
+        alt.Tooltip(f"{g.name}:Q", title=goal_words(g), format=number_format(rows[g.name]))
+        for g in (across, up)
+    ]
+
+    def dots(of: pd.DataFrame, **mark: float) -> alt.Chart:
+        base = alt.Chart(of[["point", "parameters", "kind", "trials", *names]])
+        chart: alt.Chart = base.mark_point(filled=True, clip=True, **mark).encode(  # type: ignore[arg-type]
             x,
             y,
-            alt.Shape("kind:N", legend=legend).scale(domain=kinds, range=shapes),
             alt.Color("kind:N", legend=legend).scale(domain=kinds, range=colours),
-            alt.Size("kind:N", legend=legend).scale(domain=kinds, range=sizes),
-            alt.Opacity("kind:N", legend=legend).scale(domain=kinds, range=opacities),
-            alt.Order("rank:Q"),
-            tooltip=[
-                alt.Tooltip("point:Q"),
-                alt.Tooltip("parameters:N"),
-                *(
-                    alt.Tooltip(f"{g.name}:Q", title=goal_words(g), format=_format(rows, g))
-                    for g in (across, up)
-                ),
-                alt.Tooltip("kind:N"),
-            ],
+            alt.Shape("kind:N", legend=legend).scale(domain=kinds, range=shapes),
+            tooltip=["point:Q", "parameters:N", *values, "kind:N"],
         )
-        .transform_calculate(rank=f"indexof({kinds!r}, datum.kind)")
-    )
-    best = rows[rows["kind"] == FRONT].sort_values(across.name)
-    layers: list[Any] = [dots]
+        return chart
+
+    on_front = rows["kind"] == FRONT
+    best = rows[on_front].sort_values(across.name)
+    layers: list[Any] = []
+    if not on_front.all():
+        layers.append(dots(rows[~on_front], size=32, opacity=0.55))
+    if len(best):
+        layers.append(dots(best, size=64, opacity=1))
     if steps and len(best) > 1:
         bound: Literal["step-before", "step-after"] = (
             "step-before" if across.direction == "maximise" else "step-after"
@@ -105,14 +99,11 @@ def _panel(rows: pd.DataFrame, across: Goal, up: Goal, *, steps: bool) -> alt.La
 
 def _channel(kind: Any, rows: pd.DataFrame, goal: Goal) -> Any:
     """An axis that shows all but what would flatten the rest."""
-    losses = goal.sign * rows[goal.name].dropna()
-    best, worst = float(losses.min()), visible_limit(losses)
+    losses = goal.sign * rows[goal.name]
+    front = losses[rows["kind"] == FRONT]  # all of which is to be seen
+    best, worst = float(losses.min()), max([visible_limit(losses), *front])
     room = 0.06 * (worst - best) or max(0.5, abs(best) / 100)
     domain = sorted([goal.sign * (best - room), goal.sign * (worst + room)])
     arrow = {"maximise": "more is better", "minimise": "less is better"}
     title = f"{goal_words(goal)} ({arrow.get(goal.direction, 'less is better')})"
     return kind(f"{goal.name}:Q", title=title).scale(domain=domain, nice=False).axis(tickCount=8)
-
-
-def _format(rows: pd.DataFrame, goal: Goal) -> str:
-    return number_format(rows[goal.name])

@@ -14,8 +14,8 @@ from analysis.search_words import goal_words, number_format, parameter_words
 __all__ = ["search_pruning_chart"]
 
 _WIDTH: Final = 620
-BEST, WHOLE, GIVEN_UP = "best", "completed", "given up"
-_COLOURS: Final = {GIVEN_UP: "#B9860B", WHOLE: PALETTE[0], BEST: "black"}
+BEST, WHOLE, GIVEN_UP, LOST = "best", "completed", "given up", "failed"
+_COLOURS: Final = {LOST: PALETTE[3], GIVEN_UP: "#B9860B", WHOLE: PALETTE[0], BEST: "black"}
 
 
 def search_pruning_chart(
@@ -31,23 +31,20 @@ def search_pruning_chart(
     the line was spared.
 
     Args:
-        values: As `values_by_epoch` returns them; may have no rows.
+        values: As `values_by_epoch` returns them; at least one row.
         points: As `search_points` returns them, those to draw among them.
         by_epoch: As `points_by_epoch` returns it.
         goal: What is sought.
         best: Number of the best point; NaN where there is none.
     """
-    panels: list[Any] = []
-    if len(values):
-        named = points.assign(parameters=parameter_words(points))
-        rows = values.merge(named[["point", "outcome", "parameters", "reached"]], on="point")
-        panels.append(_curves(rows, goal, _epoch("epoch", by_epoch, bare=True), best))
-    panels.append(_survivors(by_epoch))
-    return styled(alt.vconcat(*panels, spacing=6))
+    named = points.assign(parameters=parameter_words(points))
+    rows = values.merge(named[["point", "outcome", "parameters", "reached"]], on="point")
+    curves = _curves(rows, goal, _epoch("epoch", by_epoch, bare=True), best)
+    return styled(alt.vconcat(curves, _survivors(by_epoch), spacing=6))
 
 
 def _curves(rows: pd.DataFrame, goal: Goal, place: alt.X, best: float) -> alt.LayerChart:
-    kind = rows["outcome"].map({"pruned": GIVEN_UP}).fillna(WHOLE)
+    kind = rows["outcome"].map({"pruned": GIVEN_UP, "failed": LOST}).fillna(WHOLE)
     rows = rows.assign(kind=kind.mask(rows["point"] == best, BEST))
     kinds = [name for name in _COLOURS if (rows["kind"] == name).any()]
     losses = goal.sign * rows["value"]

@@ -101,8 +101,7 @@ def _history(search: Search, points: pd.DataFrame, dataset: str | None) -> list[
     by_epochs = points["epochs_trained"].nunique() > 1
     words = [
         f"The course of the search{_on(dataset)}: each completed point's value, the mean over its "
-        f"{'seeds' if search.seeds > 1 else 'one seed'}, and the best so far as a line"
-        + (", of points that satisfy the constraints." if search.constraints else ".")
+        f"{'seeds' if search.seeds > 1 else 'one seed'}, and {_line(search, points)}"
     ]
     if len(search.goals) > 1:
         words.append("Each goal by itself: the best of one is not that of another.")
@@ -122,6 +121,13 @@ def _history(search: Search, points: pd.DataFrame, dataset: str | None) -> list[
         shown, list(search.goals), constrained=bool(search.constraints), by_epochs=by_epochs
     )
     return [Figure(_named("search-history", dataset), " ".join(filter(None, words)), chart)]
+
+
+def _line(search: Search, points: pd.DataFrame) -> str:
+    if not points["feasible"].any():
+        return "no line of the best so far, since none satisfies the constraints."
+    whose = ", of points that satisfy the constraints" if search.constraints else ""
+    return f"the best so far as a line{whose}."
 
 
 def _left_out(total: int, shown: int, kept: str) -> str:
@@ -154,7 +160,8 @@ def _front(
         Figure(
             _named("search-pareto", dataset),
             f"The Pareto front{_on(dataset)}: no point is as good as one of these in every goal "
-            f"and better in one. Numbers are those of the table below.{pairs} {left_out}".strip(),
+            f"and better in one. Numbers are those of the table below. Axes leave out points far "
+            f"worse than most.{pairs} {left_out}".strip(),
             pareto_chart(shown, front[shown.index], goals),
         ),
         TableBlock(
@@ -210,12 +217,12 @@ def _pruning(
     """Curves of the points and how many went on, where some were given up."""
     (goal, *_) = search.goals
     by_epoch = points_by_epoch(points)
-    if not (points["outcome"] == "pruned").any() or by_epoch.empty:
+    if not (points["outcome"] == "pruned").any() or tables.search_epochs.empty:
         return []
     shown = points_to_follow(points, goal)
-    values = pd.DataFrame(columns=["point", "epoch", "value"])
-    if len(tables.search_epochs):
-        values = values_by_epoch(shown, tables.search_epochs, goal)
+    values = values_by_epoch(shown, tables.search_epochs, goal)
+    if values.empty:
+        return []
     best = points.loc[pareto_front(points, [goal]), "point"].min()
     drawn = values["point"].nunique()
     trained = int((points["reached"] > 0).sum())

@@ -103,7 +103,7 @@ def _closest(search: Search, of_dataset: pd.DataFrame, dataset: str | None) -> S
     recipe = (
         f"{points_recipe(search)}done = points[(points['outcome'] == 'completed'){_of(dataset)}]\n"
     )
-    text = _escaped(f"{_on(dataset).strip().capitalize()}{', n' if dataset else 'N'}one of ")
+    text = _escaped(f"{_begin(dataset)}one of ")
     text += "{:,} completed points" + _escaped(f" satisfies {constraint_words(search)}")
     if done["violation"].isna().all():  # a measured value that is no number
         return Statement(f"{text}.", (len(done),), f"{recipe}len(done)", warns=True)
@@ -132,7 +132,7 @@ def _front(search: Search, of_dataset: pd.DataFrame, dataset: str | None) -> Sta
         columns.append(goal.name)
     feasible = of_dataset["feasible"].sum()
     return Statement(
-        _escaped(f"{_on(dataset).strip().capitalize()}{', n' if dataset else 'N'}o point beats ")
+        _escaped(f"{_begin(dataset)}o point beats ")
         + "{:,} of the {:,} completed points"
         + _escaped(f"{satisfying} ({aims}): ")
         + "this Pareto front spans "
@@ -254,6 +254,10 @@ def _parameters(
 
 def _on(dataset: str | None) -> str:
     return "" if dataset is None else f" on {dataset}"
+
+
+def _begin(dataset: str | None) -> str:
+    return "N" if dataset is None else f"On {dataset}, n"
 
 
 def _of(dataset: str | None) -> str:

@@ -1,5 +1,6 @@
 """From a spec and a study on storage to what the report's section on the search takes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def test_a_spec_says_what_is_sought(tmp_path: Path) -> None:
     assert {"epoch", "test_elbo"} < set(tables.search_epochs)
     report = compose_report(tables)
     assert report.sections[0].anchor == "search"
-    assert assert_recomputed(report, tables, study) > 4
+    alone = replace(report, sections=report.sections[:1])
+    assert assert_recomputed(alone, tables, study) > 4
     assert {"search-history", "search-pruning", "search-importance"} <= set(report.figures())
 
 
