@@ -40,18 +40,26 @@ from analysis.paper_claims import paper_claims
 from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
 from analysis.paper_layers import beside_figure_7
 from analysis.paper_table import beside_paper_table
+from analysis.points_to_follow import points_to_follow
 from analysis.probabilistic_pca import linear_answers, pca_dimension
+from analysis.pruning import points_by_epoch, pruning_savings, values_by_epoch
+from analysis.search_goals import Constraint, Goal, Search
+from analysis.search_points import best_so_far, pareto_front, search_points, seed_spread
 from analysis.sparsity_controls import sparsity_of_controls, units_in_use
 from analysis.tile_shares import conv_against_dense_tiles, tile_shares
 from analysis.variance_law import law_by_group, law_by_trial, law_controls, law_overall
 
 __all__ = [
+    "Constraint",
+    "Goal",
+    "Search",
     "active_counts",
     "active_units_chart",
     "active_units_table",
     "axis_ratio",
     "beside_figure_7",
     "beside_paper_table",
+    "best_so_far",
     "beta_of_drops",
     "closest_settings",
     "code_statistics",
@@ -86,16 +94,23 @@ __all__ = [
     "paired_effects",
     "paper_claims",
     "paper_counts",
+    "pareto_front",
     "pca_dimension",
+    "points_by_epoch",
+    "points_to_follow",
     "prior_covered",
     "prior_kl",
+    "pruning_savings",
     "residual_by",
     "sample_differences",
     "sampling_pairs",
+    "search_points",
+    "seed_spread",
     "sparsity_of_controls",
     "threshold_sensitivity",
     "tile_counts",
     "tile_shares",
     "tile_trials",
     "units_in_use",
+    "values_by_epoch",
 ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from analysis.search_goals import Search
+
 __all__ = ["StudyTables"]
 
 
@@ -34,6 +36,8 @@ class StudyTables:
         encodings: Rows of `encodings` of the trials whose latent space is drawn.
         grids: Rows of `samples` of the kind grid, of the same trials.
         code_statistics: What `analysis.code_statistics` says of all trials with test codes.
+        search: What is sought and how; None where it is not Optuna that chooses.
+        search_epochs: Epochs of the trials of `analysis.points_to_follow`.
     """
 
     study: str
@@ -57,3 +61,5 @@ class StudyTables:
     encodings: pd.DataFrame = field(default_factory=pd.DataFrame)
     grids: pd.DataFrame = field(default_factory=pd.DataFrame)
     code_statistics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    search: Search | None = None
+    search_epochs: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -9,6 +9,7 @@ from analysis.report.content import Statement
 from analysis.report.grouping import grouping_statements
 from analysis.report.law_section import law_statements
 from analysis.report.paper_section import paper_statements
+from analysis.report.search_section import search_answer
 from analysis.study_tables import StudyTables
 
 __all__ = ["answer", "estimate_statement", "progress_statement", "trials_query"]
@@ -21,7 +22,7 @@ ESTIMATES = (
 
 
 def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
-    """Say what came out: progress, a line per group (eight at most), the paper's nets, the law.
+    """Say what came out: progress, what a search found, eight groups, the paper's nets, the law.
 
     That most trials should train longer is said here as well, since every number hangs on it.
     Of more than eight groups, those without a number are counted and not listed, unless all are;
@@ -31,7 +32,7 @@ def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
         tables: The study's tables.
         estimates: What `estimate_intrinsic_dimension` says of its completed trials.
     """
-    statements = [progress_statement(tables)]
+    statements = [progress_statement(tables), *search_answer(tables)]
     if estimates.empty:
         return statements
     statements += grouping_statements(tables.trials[tables.trials["status"] == "completed"])

@@ -13,6 +13,7 @@ from analysis.report.inert_section import inert_section
 from analysis.report.latent_section import latent_section
 from analysis.report.law_section import law_section
 from analysis.report.paper_section import paper_section
+from analysis.report.search_section import search_section
 from analysis.report.training_section import training_section
 from analysis.report.trials_section import failures_section, trials_section
 from analysis.study_tables import StudyTables
@@ -32,6 +33,7 @@ def compose_report(tables: StudyTables) -> Report:
     swept = bool((estimates["latent_dims"] > 1).any())
     paper = paper_section(tables)
     sections = [
+        search_section(tables),
         None if swept else paper,  # one latent_dim says nothing of a dimension
         dimension_section(tables, estimates),
         law_section(tables),

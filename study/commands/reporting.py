@@ -16,6 +16,7 @@ from analysis.study_tables import StudyTables
 from search_spaces import BadInput, dump_spec, nearest_name
 from study.commands.latent_tables import latent_tables
 from study.commands.sample_summaries import sample_summaries
+from study.commands.search_tables import search_settings, search_tables
 from study.loading import Study
 from study.storage import Folder, StorageError
 
@@ -45,6 +46,8 @@ def study_tables(study: Study) -> StudyTables:
         probes=study.probes,
         **sample_summaries(study),
         **latent_tables(study),
+        search=search_settings(study),
+        **search_tables(study),
     )
 
 
