@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from search_spaces import StudySpec
 from study.committing import commit_failed, commit_pack
-from study.dispatch import PackSearcher
+from study.dispatch import WorkerSearcher
 from study.pack_checkpoints import FolderCheckpoints
 from study.packing import PlannedPack
 from study.progress import Progress
@@ -77,7 +77,7 @@ class PackCallback(Callback):
         self,
         folder: Folder,
         spec: StudySpec,
-        searcher: PackSearcher,
+        searcher: WorkerSearcher,
         workers: Workers,
         attempts: Mapping[str, int],
         progress: Progress,

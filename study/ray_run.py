@@ -12,7 +12,7 @@ from contextlib import contextmanager
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# Tune would ask for one worker after the other; `PackSearcher` knows how many are wanted.
+# Tune would ask for one worker after the other; `WorkerSearcher` knows how many are wanted.
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100000")
 
 import pandas as pd
@@ -24,7 +24,7 @@ from search_spaces import StudySpec
 from study import ledger
 from study.adaptive.proposals import ProposalQueue
 from study.adaptive.search import AdaptiveSearch, Configuration
-from study.dispatch import PackScheduler, PackSearcher, PackStopper, Queue
+from study.dispatch import PackScheduler, PackStopper, Queue, WorkerSearcher
 from study.pack_callback import Judge, PackCallback
 from study.pack_checkpoints import FolderCheckpoints, find_resumable
 from study.packing import PackQueue, trial_costs
@@ -187,7 +187,7 @@ def _train(
     judge: Judge | None = None,
 ) -> bool:
     """Train all packs of a queue; return False when the user interrupted."""
-    searcher = PackSearcher(queue, workers)
+    searcher = WorkerSearcher(queue, workers)
     checkpoints = FolderCheckpoints(folder)
     with progress:
         callback = PackCallback(folder, spec, searcher, workers, attempts, progress, judge)
@@ -200,7 +200,7 @@ def _train(
 
 
 def _tune(
-    searcher: PackSearcher,
+    searcher: WorkerSearcher,
     callback: PackCallback,
     workers: Workers,
     datasets: Mapping[str, ImageData],
