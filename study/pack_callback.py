@@ -19,12 +19,12 @@ from study.packing import PlannedPack
 from study.progress import Progress
 from study.storage import Folder, StorageError
 from study.workers import MEMORY_SHARE, WorkerError, Workers
+from trainables.pack_config import pack_config
 from trainables.tune_trainable import (
     CHECKPOINT_PROBLEM,
     ROWS,
     WORKER,
     Worker,
-    pack_config,
     versions,
 )
 

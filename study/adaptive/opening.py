@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
 
 from search_spaces import (
     Architecture,
@@ -147,13 +148,13 @@ def drawn_points(part: Part) -> list[Trial]:
 
 
 def open_search(
-    spec: StudySpec, journal: Path, plan: Callable[[Trial], PlannedTrial]
+    spec: StudySpec, journal: Path | BaseStorage, plan: Callable[[Trial], PlannedTrial]
 ) -> AdaptiveSearch:
     """Open Optuna's study of a spec, or make it.
 
     Args:
         spec: The study.
-        journal: The journal file, where the spec names no database.
+        journal: The journal file, or an open storage, where the spec names no database.
         plan: Makes a planned trial of a point and seed.
 
     Raises:
@@ -164,10 +165,11 @@ def open_search(
     strategy = part.strategy
     assert isinstance(strategy, OptunaStrategy)
     space = SearchSpace(part)
+    storage = strategy.storage or journal
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress is shown by us
     study = optuna.create_study(
         study_name=spec.study,
-        storage=open_storage(strategy.storage or journal),
+        storage=storage if isinstance(storage, BaseStorage) else open_storage(storage),
         sampler=build_sampler(strategy),
         pruner=build_pruner(strategy),
         directions=[goal.direction for goal in strategy.objectives],

@@ -9,8 +9,9 @@ from ray.tune.trainable import Trainable
 
 from search_spaces import RecordSettings, Trial
 from tests.trainables.small_packs import ids, small_images, small_trial
+from trainables.pack_config import pack_config
 from trainables.rows import PackRows
-from trainables.tune_trainable import METRICS, ROWS, PackTrainable, pack_config
+from trainables.tune_trainable import METRICS, ROWS, PackTrainable
 
 EPOCHS = 3
 
