@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from study.loading import Study, list_studies, load_study
     from study.run import resume_study, run_study
     from study.tables import column_dictionary
+    from study.tune_pruning import PackPruning
     from study.tune_rows import pack_rows
-    from study.tune_search import PackPruning, PackSearcher
+    from study.tune_search import PackSearcher
     from trainables.tune_trainable import PackTrainable
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "PackPruning": "study.tune_search",
+    "PackPruning": "study.tune_pruning",
     "PackSearcher": "study.tune_search",
     "PackTrainable": "trainables.tune_trainable",
     "Study": "study.loading",

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from ray.tune import Checkpoint, ResultGrid
+from ray.tune import Result, ResultGrid
 
-from search_spaces import RecordSettings, Trial
+from search_spaces import BadInput, RecordSettings, Trial
 from study.committing import trial_rows
 from study.packing import PlannedPack
 from study.planned_trial import PlannedTrial
@@ -33,6 +33,9 @@ def pack_rows(results: ResultGrid) -> PackRows:
         `trials`, `units`, `epochs` and what else the spec asks for, with the columns that
         `study.column_dictionary` describes; models by trial_id.
 
+    Raises:
+        BadInput: The last checkpoint of a pack is gone.
+
     Example:
         >>> rows = pack_rows(tuner.fit())
         >>> rows.trials.groupby("beta")["active_units"].mean()
@@ -49,8 +52,8 @@ def pack_rows(results: ResultGrid) -> PackRows:
             rows = failed_rows(study, pack, _last_line(result.error))
         else:
             rows = ended_rows(study, pack, result.metrics or {})
-            if result.checkpoint is not None:
-                left = _read(result.checkpoint, pack)
+            left = _read(result, pack)
+            if left is not None:
                 models |= left.models
                 for name, parts in tables.items():
                     if len(frame := getattr(left, name)):
@@ -104,9 +107,24 @@ def _pack(config: Mapping[str, Any]) -> PlannedPack:
     return PlannedPack(config["pack_id"], members)
 
 
-def _read(checkpoint: Checkpoint, pack: PlannedPack) -> PackRows:
-    with checkpoint.as_directory() as folder:
-        return read_checkpoint(folder, [member.trial_id for member in pack.members])
+def _read(result: Result, pack: PlannedPack) -> PackRows | None:
+    """Return what the last checkpoint of a pack holds, if there is one.
+
+    Raises:
+        BadInput: The pack was done, and its last checkpoint is not there any more.
+    """
+    ids = [member.trial_id for member in pack.members]
+    left = None
+    if result.checkpoint is not None:
+        with result.checkpoint.as_directory() as folder:
+            left = read_checkpoint(folder, ids)
+    done = len((result.metrics or {}).get(ENDED, ())) == len(ids)
+    if done and (left is None or len(left.trials) < len(ids)):
+        raise BadInput(
+            f"results: {pack.pack_id} was done, and its last checkpoint, which held its rows, is "
+            "gone; give tune.CheckpointConfig neither checkpoint_score_attribute nor num_to_keep=0"
+        )
+    return left
 
 
 def _last_line(error: Exception) -> str:

@@ -25,7 +25,7 @@
         run_config=tune.RunConfig(
             storage_path=storage_path,
             failure_config=tune.FailureConfig(max_failures=2),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
         ),
     )
     rows = pack_rows(tuner.fit())
@@ -41,13 +41,12 @@ before Tune has found a node for them.
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from optuna.storages import InMemoryStorage
 from ray import cloudpickle
-from ray.tune import Callback
-from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from search_spaces import BadInput, StudySpec, Trial, load_spec
@@ -58,11 +57,11 @@ from study.planning import PlannedTrial, planned_trial
 from study.run import prepare_study
 from study.tables import EPOCHS
 from study.tune_rows import as_trials, ended_rows, failed_rows
-from study.workers import MEMORY_SHARE, Workers, autoscaler_node_types
+from study.workers import Workers, autoscaler_node_types
 from trainables.pack import NUMERICS_VERSION
 from trainables.pack_config import pack_config
 
-__all__ = ["PackPruning", "PackSearcher"]
+__all__ = ["PackSearcher"]
 
 REPORT_SECONDS = 2.0
 
@@ -83,8 +82,7 @@ class PackSearcher(Searcher):
         spec: StudySpec | str | Path | Mapping[str, Any],
         overrides: Sequence[str] = (),
         *,
-        resources: Mapping[str, float] | None = None,
-        gpu_memory: int | None = None,
+        resources: Mapping[str, float] = MappingProxyType({"cpu": 1}),
         report_seconds: float = REPORT_SECONDS,
         data_dir: str | Path | None = None,
     ) -> None:
@@ -93,10 +91,8 @@ class PackSearcher(Searcher):
         Args:
             spec: A preset's name, a YAML file, a mapping, or a validated spec.
             overrides: Fields to set, as `training.epochs=5`.
-            resources: What `tune.with_resources` gives to each trial; by default one CPU. Packs are
-                cut for it: on CPUs they have few lanes, on GPUs many.
-            gpu_memory: Bytes of a whole GPU; by default packs on GPUs are not cut for its memory,
-                and parted by their workers where it does not suffice.
+            resources: What `tune.with_resources` gives to each trial. Packs are cut for it: on CPUs
+                they have few lanes, on GPUs many, which their workers part if memory is short.
             report_seconds: Least time between two results of a pack; 0 for one after every epoch.
             data_dir: Where to look for datasets first.
 
@@ -113,15 +109,14 @@ class PackSearcher(Searcher):
         self.running: dict[str, PlannedPack] = {}
         self.pruning = False
         self._planned = prepared.planned
-        self._cpus, self._gpus = _amounts(resources or {"cpu": 1})
-        self._gpu_memory = gpu_memory
+        self._threads = max(1, int(resources.get("cpu", 0)))
+        self._gpus = float(resources.get("gpu", 0))
         self._report_seconds = report_seconds
         # Of the arguments, so that a pickled searcher is one that has not begun; see `save`.
         self._again = partial(
             PackSearcher,
             prepared.spec,
-            resources=resources,
-            gpu_memory=gpu_memory,
+            resources=dict(resources),
             report_seconds=report_seconds,
             data_dir=data_dir,
         )
@@ -131,6 +126,7 @@ class PackSearcher(Searcher):
         self._works = False  # whether any pack has given a result
         self._rows: dict[str, dict[str, Any]] = {}  # of `trials`
         self._optuna = InMemoryStorage()
+        self._workers: Workers | None = None
         self._queue: PackQueue | ProposalQueue | None = None
 
     @property
@@ -181,7 +177,7 @@ class PackSearcher(Searcher):
                 [member.trial for member in pack.members],
                 [member.trial_id for member in pack.members],
                 pack.members[0].record,
-                threads=max(1, int(self._cpus)),
+                threads=self._threads,
                 gpu_share=min(1.0, self._gpus),
                 report_seconds=0.0 if self.pruning else self._report_seconds,
                 checkpoint_seconds=resources.checkpoint_seconds,
@@ -201,12 +197,13 @@ class PackSearcher(Searcher):
         Trials of a pack that failed for good go on one by one, and one that failed alone is
         recorded; as the whole pack is if no pack has trained yet, for then it is not the trials.
         """
+        queue = self._ready_queue()
         pack = self.running.pop(trial_id, None)
         if pack is None:
             return
         alone = len(pack.members) == 1 or not self._works or self._finished
         if error and not alone:
-            self._ready_queue().split(pack)
+            queue.split(pack)
             return
         if error:
             rows = failed_rows(self.spec.study, pack, f"see the error of Tune's trial {trial_id}")
@@ -214,7 +211,7 @@ class PackSearcher(Searcher):
             self._works = True
             rows = ended_rows(self.spec.study, pack, result or {})
         self._rows |= {row["trial_id"]: row for row in rows}
-        if isinstance(queue := self._ready_queue(), ProposalQueue):
+        if isinstance(queue, ProposalQueue):
             queue.finish(rows)
 
     def hopeless(self, result: Mapping[str, Any]) -> list[str]:
@@ -247,7 +244,16 @@ class PackSearcher(Searcher):
 
     def _ready_queue(self) -> PackQueue | ProposalQueue:
         """Return who has packs, for the cluster as it is now; it is made when Ray is there."""
-        count, memory = self._room()
+        if self._workers is None:
+            most = self.spec.resources.max_packs
+            self._workers = Workers(
+                self._threads,
+                self._gpus,
+                None if most == "auto" else most,
+                autoscaler_node_types(),
+            )
+        count, memory = self._workers.count, self._workers.memory("")
+        count = min(count, self._most or count)
         if self._queue is None:
             sizes: dict[str, Any] = {
                 "pack_size": self.spec.resources.pack_size,
@@ -297,54 +303,3 @@ class PackSearcher(Searcher):
         for _ in in_flight:  # Tune has them already
             queue.next_pack()
         return queue
-
-    def _room(self) -> tuple[int, int]:
-        """Return how many packs run at a time, and the bytes that each may use."""
-        most = self.spec.resources.max_packs
-        workers = Workers(
-            max(1, int(self._cpus)),
-            self._gpus,
-            None if most == "auto" else most,
-            autoscaler_node_types(),
-        )
-        memory = workers.memory("")
-        if self._gpu_memory is not None:
-            memory = int(MEMORY_SHARE * min(1.0, self._gpus) * self._gpu_memory)
-        return min(workers.count, self._most or workers.count), memory
-
-
-class PackPruning(Callback):
-    """Lets the pruner of a spec give lanes up while their pack trains: `callbacks` of a Tuner.
-
-    Example:
-        >>> searcher = PackSearcher("search.yaml")  # with strategy.pruner
-        >>> tune.RunConfig(callbacks=[PackPruning(searcher)])
-    """
-
-    def __init__(self, searcher: PackSearcher) -> None:
-        """Follow the packs of a searcher."""
-        self._searcher = searcher
-
-    def setup(self, *arguments: Any, **info: Any) -> None:
-        """Let packs report every epoch."""
-        self._searcher.pruning = True
-
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[TuneTrial],
-        trial: TuneTrial,
-        result: dict[str, Any],
-        **info: Any,
-    ) -> None:
-        """Tell a pack which of its lanes are hopeless, before it trains on."""
-        if hopeless := self._searcher.hopeless(result):
-            actor: Any = trial.temporary_state.ray_actor
-            actor.prune.remote(hopeless)
-
-
-def _amounts(resources: Mapping[str, float]) -> tuple[float, float]:
-    named = {name.lower(): float(amount) for name, amount in resources.items()}
-    if strange := sorted(named.keys() - {"cpu", "gpu"}):
-        raise BadInput(f"resources: {strange[0]!r} says nothing about packs; give cpu and gpu only")
-    return named.get("cpu", 0.0), named.get("gpu", 0.0)
