@@ -160,7 +160,7 @@ def test_lanes_that_ended_early_are_told_with_every_result(
 
 
 def test_a_pack_of_which_nothing_is_left_has_metrics_all_the_same(started: Any) -> None:
-    diverging = [small_trial(epochs=2, learning_rate=1e30)]
+    diverging = [small_trial(decoder="gaussian", decoder_variance=1e-310)]
     result = started(diverging, store=False).step()
     assert result["done"]
     assert [row["status"] for row in result[ENDED]] == ["diverged"]
