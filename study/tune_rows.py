@@ -24,7 +24,8 @@ def pack_rows(results: ResultGrid) -> PackRows:
     Rows of `trials` are in Tune's results, all others in the last checkpoint of each pack. A trial
     of a pack that was stopped before its end (by a scheduler or a `stop` criterion of the Tuner's)
     is `pruned`, without statistics of its own; its epochs and units go as far as the last
-    checkpoint. Trials of packs that failed for good are `failed`.
+    checkpoint. Trials of packs that failed for good are `failed`; of a pack whose workers
+    never started Tune has kept nothing, and `PackSearcher.trials` alone knows its trials.
 
     Args:
         results: What `Tuner.fit` or `Tuner.get_results` returns.
@@ -122,7 +123,7 @@ def _read(result: Result, pack: PlannedPack) -> PackRows | None:
     if done and (left is None or len(left.trials) < len(ids)):
         raise BadInput(
             f"results: {pack.pack_id} was done, and its last checkpoint, which held its rows, is "
-            "gone; give tune.CheckpointConfig neither checkpoint_score_attribute nor num_to_keep=0"
+            "gone; keep the files, and leave checkpoint_score_attribute out of CheckpointConfig"
         )
     return left
 

@@ -32,10 +32,9 @@
     print(rows.trials[["beta", "seed", "status", "test_elbo"]])
     print(rows.units.groupby("trial_id")["active"].sum())
 
-A pack asks Tune for checkpoints by itself, and the last one holds its rows, so nothing more is
-needed for Tune's retries, for `Tuner.restore` and for `pack_rows`. What is lost against
-`vae-study run`: there is no folder of tables to resume from and to report on, and packs are cut
-before Tune has found a node for them.
+A pack asks Tune for checkpoints by itself, and the last one holds its rows: Tune's retries,
+`Tuner.restore` and `pack_rows` need nothing more. But there is no folder of tables to resume from
+and to report on, as of `vae-study run`, and packs are cut before Tune has found a node for them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -169,7 +168,6 @@ class PackSearcher(Searcher):
             return Searcher.FINISHED if self._finished else None
         self.running[trial_id] = pack
         self._own.add(trial_id)
-        resources = self.spec.resources
         return {
             "study": self.spec.study,
             **pack_config(
@@ -180,7 +178,7 @@ class PackSearcher(Searcher):
                 threads=self._threads,
                 gpu_share=min(1.0, self._gpus),
                 report_seconds=0.0 if self.pruning else self._report_seconds,
-                checkpoint_seconds=resources.checkpoint_seconds,
+                checkpoint_seconds=self.spec.resources.checkpoint_seconds,
                 dataset_fingerprint=pack.members[0].dataset_fingerprint,
             ),
         }
@@ -245,13 +243,9 @@ class PackSearcher(Searcher):
     def _ready_queue(self) -> PackQueue | ProposalQueue:
         """Return who has packs, for the cluster as it is now; it is made when Ray is there."""
         if self._workers is None:
-            most = self.spec.resources.max_packs
-            self._workers = Workers(
-                self._threads,
-                self._gpus,
-                None if most == "auto" else most,
-                autoscaler_node_types(),
-            )
+            limit = self.spec.resources.max_packs
+            most = None if limit == "auto" else limit
+            self._workers = Workers(self._threads, self._gpus, most, autoscaler_node_types())
         count, memory = self._workers.count, self._workers.memory("")
         count = min(count, self._most or count)
         if self._queue is None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from ray import cloudpickle
 from ray.tune.search import Searcher
 
 from search_spaces import BadInput, Trial, load_spec, stack_key
-from study import PackPruning, PackSearcher, tune_search
+from study import PackPruning, PackSearcher, pack_rows, tune_search
 from study import workers as workers_module
 from study.adaptive.proposals import ProposalQueue
 from study.tables import MEASURED
@@ -207,6 +208,20 @@ def test_a_pack_in_flight_that_tune_leaves_is_not_waited_for(tmp_path: Path) -> 
     assert len(again.trials) == 12
 
 
+def test_a_pack_in_flight_that_fails_at_once_goes_on_one_by_one(tmp_path: Path) -> None:
+    searcher = PackSearcher(SPEC)
+    config = searcher.suggest("a")
+    searcher.save(str(tmp_path / "state"))
+    again = PackSearcher(SPEC)
+    again.restore(str(tmp_path / "state"))
+    again.on_trial_result("a", {})
+    again.on_trial_complete("a", error=True)
+    assert again.suggest("b")["trial_ids"] == config["trial_ids"][:1]
+    finish(again, "b", {"trials": [], "trial_ids": []})
+    named = [name for config in drain(again).values() for name in config["trial_ids"]]
+    assert len(named) == len(set(named)) == 11
+
+
 def test_state_of_other_numerics_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +264,31 @@ def test_bad_specs_and_arguments() -> None:
         PackSearcher(SPEC, ["axes.latent_dim=-1"])
     with pytest.raises(BadInput, match="overrides"):
         PackSearcher(load_spec(SPEC), ["axes.latent_dim=3"])
+
+
+def test_rows_whose_checkpoint_is_gone_are_not_passed_over() -> None:
+    config = PackSearcher(SPEC).suggest("a")
+    kept: dict[str, Any] = {"config": config, "error": None, "checkpoint": None}
+    done = SimpleNamespace(**kept, metrics=result_of(config))
+    with pytest.raises(BadInput, match=rf"results: {config['pack_id']} was done, .* keep the file"):
+        pack_rows([done])  # type: ignore[arg-type]
+    stopped = SimpleNamespace(**kept, metrics=result_of(config, only=1))
+    rows = pack_rows([stopped])  # type: ignore[arg-type]
+    assert set(rows.trials["status"]) == {"completed", "pruned"}
+    assert rows.units.empty
+
+
+def test_a_trial_that_failed_and_ran_again_counts_once() -> None:
+    searcher = PackSearcher(SPEC)
+    config = searcher.suggest("a")
+    both: dict[str, Any] = {"config": config, "checkpoint": None}
+    failed = SimpleNamespace(**both, error=RuntimeError("first\nlast line"), metrics={})
+    again = SimpleNamespace(**both, error=None, metrics=result_of(config, only=1))
+    unknown = SimpleNamespace(config=None, error=RuntimeError(), metrics=None, checkpoint=None)
+    for results in ([failed, again, unknown], [unknown, again, failed]):
+        rows = pack_rows(results).trials  # type: ignore[arg-type]
+        assert set(rows["status"]) == {"completed", "pruned"}
+    assert set(pack_rows([failed]).trials["error"]) == {"last line"}  # type: ignore[arg-type]
 
 
 def test_rows_need_no_result() -> None:
