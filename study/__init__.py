@@ -13,22 +13,34 @@ if TYPE_CHECKING:
     from study.loading import Study, list_studies, load_study
     from study.run import resume_study, run_study
     from study.tables import column_dictionary
+    from study.tune_pruning import PackPruning
+    from study.tune_rows import pack_rows
+    from study.tune_search import PackSearcher
+    from trainables.tune_trainable import PackTrainable
 
 __all__ = [
+    "PackPruning",
+    "PackSearcher",
+    "PackTrainable",
     "Study",
     "column_dictionary",
     "list_studies",
     "load_study",
+    "pack_rows",
     "resume_study",
     "run_study",
     "write_report",
 ]
 
 _MODULES = {
+    "PackPruning": "study.tune_pruning",
+    "PackSearcher": "study.tune_search",
+    "PackTrainable": "trainables.tune_trainable",
     "Study": "study.loading",
     "column_dictionary": "study.tables",
     "list_studies": "study.loading",
     "load_study": "study.loading",
+    "pack_rows": "study.tune_rows",
     "resume_study": "study.run",
     "run_study": "study.run",
     "write_report": "study.commands.reporting",

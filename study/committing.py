@@ -1,6 +1,6 @@
 """Rows of finished packs, completed with what the driver knows, and put on storage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +13,7 @@ from study.tables import EPOCHS, FURTHER_TABLES, TRIALS, UNITS
 from trainables.pack import NUMERICS_VERSION
 from trainables.rows import PackRows
 
-__all__ = ["commit_failed", "commit_pack"]
+__all__ = ["commit_failed", "commit_pack", "trial_rows"]
 
 
 def commit_pack(
@@ -37,10 +37,7 @@ def commit_pack(
     Raises:
         StorageError: Storage went on failing, or another driver has started on the study.
     """
-    known = _known(study, pack, attempts)
-    trials = pd.DataFrame(
-        [known[row["trial_id"]] | {"node": node} | row for row in rows.trials.to_dict("records")]
-    )
+    trials = trial_rows(study, pack, rows.trials.to_dict("records"), node, attempts)
     units, epochs = (
         frame.assign(study=study) if len(frame) else schema.empty_table().to_pandas()
         for frame, schema in ((rows.units, UNITS), (rows.epochs, EPOCHS))
@@ -61,31 +58,45 @@ def commit_failed(
     Raises:
         StorageError: Storage went on failing, or another driver has started on the study.
     """
-    trials = pd.DataFrame(
-        [
-            row | {"status": "failed", "error": error}
-            for row in _known(study, pack, attempts).values()
-        ]
-    )
+    failed = [
+        {"trial_id": member.trial_id, "status": "failed", "error": error} for member in pack.members
+    ]
+    trials = trial_rows(study, pack, failed, None, attempts)
     units, epochs = (schema.empty_table().to_pandas() for schema in (UNITS, EPOCHS))
     ledger.commit(folder, pack.pack_id, trials, units, epochs)
 
 
-def _known(study: str, pack: PlannedPack, attempts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Return what is known of each trial before it ran, as a row of `trials`, by trial_id."""
+def trial_rows(
+    study: str,
+    pack: PlannedPack,
+    measured: Iterable[Mapping[Any, Any]],
+    node: str | None,
+    attempts: Mapping[str, int],
+) -> pd.DataFrame:
+    """Return rows of `trials`: what was measured, and what is known of each trial before it ran.
+
+    Args:
+        study: The study's name.
+        pack: The pack.
+        measured: Columns of some of its trials, trial_id among them.
+        node: The host that trained it.
+        attempts: The number of the attempt by trial_id, where it is not the first.
+    """
     shared = dict.fromkeys(TRIALS.names) | {
         "study": study,
         "pack_id": pack.pack_id,
+        "node": node,
         "version": version("vae-study"),  # once per pack: it reads a file
         "numerics_version": NUMERICS_VERSION,
     }
-    return {
-        member.trial_id: shared
-        | {
-            "trial_id": member.trial_id,
+    members = {member.trial_id: member for member in pack.members}
+    rows = []
+    for row in measured:
+        member = members[row["trial_id"]]
+        known = {
             "dataset_fingerprint": member.dataset_fingerprint,
             **member.trial.hyperparameters(),
             "attempt": attempts.get(member.trial_id, 1),
         }
-        for member in pack.members
-    }
+        rows.append(shared | known | dict(row))
+    return pd.DataFrame(rows, columns=None if rows else TRIALS.names)

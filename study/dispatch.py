@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from study.packing import PlannedPack
 from study.workers import Workers
 
-__all__ = ["PackScheduler", "PackSearcher", "PackStopper", "Queue"]
+__all__ = ["PackScheduler", "PackStopper", "Queue", "WorkerSearcher"]
 
 
 class Queue(Protocol):
@@ -51,7 +51,7 @@ class Queue(Protocol):
         ...
 
 
-class PackSearcher(Searcher):
+class WorkerSearcher(Searcher):
     """Asks Tune for workers, as many as there are packs to cut and as may run at a time.
 
     It is done when nothing waits and nothing runs, since a pack may come back.
@@ -129,7 +129,7 @@ class PackSearcher(Searcher):
 class PackStopper(Stopper):
     """Ends the run when every pack is done, though workers that were asked for may be missing."""
 
-    def __init__(self, searcher: PackSearcher) -> None:
+    def __init__(self, searcher: WorkerSearcher) -> None:
         """Follow a searcher."""
         self._searcher = searcher
 

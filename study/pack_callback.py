@@ -13,18 +13,18 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from search_spaces import StudySpec
 from study.committing import commit_failed, commit_pack
-from study.dispatch import PackSearcher
+from study.dispatch import WorkerSearcher
 from study.pack_checkpoints import FolderCheckpoints
 from study.packing import PlannedPack
 from study.progress import Progress
 from study.storage import Folder, StorageError
 from study.workers import MEMORY_SHARE, WorkerError, Workers
+from trainables.pack_config import pack_config
 from trainables.tune_trainable import (
     CHECKPOINT_PROBLEM,
     ROWS,
     WORKER,
     Worker,
-    pack_config,
     versions,
 )
 
@@ -77,7 +77,7 @@ class PackCallback(Callback):
         self,
         folder: Folder,
         spec: StudySpec,
-        searcher: PackSearcher,
+        searcher: WorkerSearcher,
         workers: Workers,
         attempts: Mapping[str, int],
         progress: Progress,

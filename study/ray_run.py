@@ -7,14 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
-# Read when ray.tune is imported. Results go to tables, so Tune's own CSV, JSON and TensorBoard
-# logs would be written for nobody; state for Tuner.restore is of no use for the same reason.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# Tune would ask for one worker after the other; `PackSearcher` knows how many are wanted.
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100000")
-
 import pandas as pd
 import ray
 from ray import tune
@@ -24,7 +16,7 @@ from search_spaces import StudySpec
 from study import ledger
 from study.adaptive.proposals import ProposalQueue
 from study.adaptive.search import AdaptiveSearch, Configuration
-from study.dispatch import PackScheduler, PackSearcher, PackStopper, Queue
+from study.dispatch import PackScheduler, PackStopper, Queue, WorkerSearcher
 from study.pack_callback import Judge, PackCallback
 from study.pack_checkpoints import FolderCheckpoints, find_resumable
 from study.packing import PackQueue, trial_costs
@@ -38,6 +30,16 @@ from trainables.tune_trainable import PackTrainable
 
 __all__ = ["ray_session", "run_packs", "run_search"]
 
+
+_TUNE_SETTINGS = {
+    # Results go to tables, so Tune's own CSV, JSON and TensorBoard logs would be written for
+    # nobody; state for Tuner.restore is of no use for the same reason.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Tune would ask for one worker after the other; `WorkerSearcher` knows how many are wanted.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
+}
 
 _own_ray = False  # started by this process, for itself: nothing scales it
 
@@ -187,7 +189,7 @@ def _train(
     judge: Judge | None = None,
 ) -> bool:
     """Train all packs of a queue; return False when the user interrupted."""
-    searcher = PackSearcher(queue, workers)
+    searcher = WorkerSearcher(queue, workers)
     checkpoints = FolderCheckpoints(folder)
     with progress:
         callback = PackCallback(folder, spec, searcher, workers, attempts, progress, judge)
@@ -200,20 +202,19 @@ def _train(
 
 
 def _tune(
-    searcher: PackSearcher,
+    searcher: WorkerSearcher,
     callback: PackCallback,
     workers: Workers,
     datasets: Mapping[str, ImageData],
     checkpoints: FolderCheckpoints,
 ) -> None:
     """One Tune run; it returns early when the user interrupts."""
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback tells of failures
     references = {label: ray.put(data) for label, data in datasets.items()}
     trainable = tune.with_resources(
         tune.with_parameters(PackTrainable, datasets=references, checkpoints=checkpoints),
         tune.PlacementGroupFactory([{"CPU": workers.cpus, "GPU": workers.gpus}]),
     )
-    with tempfile.TemporaryDirectory(prefix="vae-study-tune-") as scratch:
+    with _tune_settings(), tempfile.TemporaryDirectory(prefix="vae-study-tune-") as scratch:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -236,6 +237,22 @@ def _tune(
             tuner.fit()
         except tune.TuneError as error:
             raise _infrastructure_error(error) or error from None
+
+
+@contextmanager
+def _tune_settings() -> Iterator[None]:
+    """Set Tune up for a study; other Tuners in this process find it as it was."""
+    missing = {name: value for name, value in _TUNE_SETTINGS.items() if name not in os.environ}
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    os.environ.update(missing)
+    logger.setLevel(logging.CRITICAL)  # the callback tells of failures
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def _infrastructure_error(error: BaseException | None) -> StorageError | WorkerError | None:

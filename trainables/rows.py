@@ -104,6 +104,11 @@ class RowCollector:
             frames["units"] = units
         return PackRows(**frames, models=dict(self._models))
 
+    def trials(self) -> pd.DataFrame:
+        """Return the rows of `trials` so far."""
+        frames = self._frames["trials"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
     def mark(self) -> dict[str, int]:
         """Return where the rows so far end, for `return_to`."""
         return {table: len(frames) for table, frames in self._frames.items()}

@@ -146,12 +146,14 @@ class PackTraining:
                 self._waiting.insert(0, self._lanes.probe)
             self._next_part()
 
+    def trials(self) -> pd.DataFrame:
+        """Return the rows of the finished lanes."""
+        trials = self._collector.trials()
+        return trials.assign(started_at=self._started_at) if len(trials) else trials
+
     def rows(self) -> PackRows:
         """Return the rows of the finished lanes, and the units and epochs so far of all."""
-        rows = self._collector.rows()
-        if len(rows.trials):
-            rows.trials["started_at"] = self._started_at
-        return rows
+        return replace(self._collector.rows(), trials=self.trials())
 
     def checkpoint(self) -> bytes:
         """Return all that is needed to go on from here, as a safetensors file."""

@@ -1,5 +1,6 @@
 """A pack as one Ray Tune trial: the one module here that imports Ray."""
 
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -10,18 +11,34 @@ from typing import Any, Protocol
 import ray
 import torch
 from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
 
-from search_spaces import RecordSettings, Trial
+from search_spaces import BadInput, RecordSettings, Trial
+from trainables.checkpoints import unpack
 from trainables.datasets import ImageData, load_dataset
 from trainables.device_data import DeviceData
 from trainables.pack import NUMERICS_VERSION
 from trainables.process import prepare_process
+from trainables.rows import PackRows
 from trainables.training import PackTraining
 
-__all__ = ["CheckpointStore", "PackTrainable", "Worker", "pack_config", "versions"]
+__all__ = [
+    "CheckpointStore",
+    "PackTrainable",
+    "Worker",
+    "read_checkpoint",
+    "versions",
+]
 
 ROWS = "rows"
 """The last result's key for `PackRows`; whoever takes the rows removes it from the result."""
+
+ENDED = "trials"
+"""The key of the rows of `trials` of lanes that have ended, where Tune keeps the checkpoints.
+
+A tuple, which Tune writes to its JSON as it stands. Of a dict it would follow every number of every
+lane through the results, and of another object keep a pickle.
+"""
 
 WORKER = "worker"
 """The key of `Worker` in the result of a trainable that waits for its pack."""
@@ -76,39 +93,18 @@ class CheckpointStore(Protocol):
         """Replace the pack's checkpoint, whole or not at all; return what kept it from that."""
 
 
-def pack_config(
-    pack_id: str,
-    trials: Sequence[Trial],
-    trial_ids: Sequence[str],
-    record: RecordSettings,
-    *,
-    threads: int = 1,
-    gpu_share: float = 1.0,
-    report_seconds: float = 2.0,
-    checkpoint_seconds: float = 60.0,
-) -> dict[str, Any]:
-    """Build the Tune config of a pack: plain values, readable in Tune's own logs.
+def read_checkpoint(folder: str | Path, trial_ids: Sequence[str]) -> PackRows:
+    """Return the rows in a checkpoint of Tune's: all there are, if the pack was done.
 
     Args:
-        pack_id: Name of the pack.
-        trials: Its lanes, of one `stack_key`.
-        trial_ids: Their ids, in the same order.
-        record: What is recorded.
-        threads: CPU threads of the pack.
-        gpu_share: Share of the GPU's memory that the pack may take, where it is on one.
-        report_seconds: Least time between two results.
-        checkpoint_seconds: Least time between two checkpoints.
+        folder: The checkpoint's folder.
+        trial_ids: The pack's trials, in the order of its config.
+
+    Raises:
+        FileNotFoundError: There is no pack in it.
+        ValueError: It is damaged, or of other trials or another numerics version.
     """
-    return {
-        "pack_id": pack_id,
-        "trials": [trial.model_dump(mode="json") for trial in trials],
-        "trial_ids": list(trial_ids),
-        "record": record.model_dump(),
-        "threads": threads,
-        "gpu_share": gpu_share,
-        "report_seconds": report_seconds,
-        "checkpoint_seconds": checkpoint_seconds,
-    }
+    return unpack(Path(folder, CHECKPOINT_FILE).read_bytes(), list(trial_ids)).rows
 
 
 class PackTrainable(tune.Trainable):
@@ -117,14 +113,18 @@ class PackTrainable(tune.Trainable):
     Metrics are `train_objective`, and on the test images `test_elbo`, `active_units` and
     `variance_law_mean`: their mean over the lanes as `<metric>`, and `<metric>_min` and
     `<metric>_max`, which a pack of one trial does not need. `lanes/<trial_id>/` holds each lane's
-    own, and the other columns of its last row of `epochs`. The last result holds the pack's rows
-    under `rows`.
+    own, and the other columns of its last row of `epochs`.
 
-    The config is `pack_config`'s, or empty: then the first result says where this runs, under
-    `worker`, and whoever started it assigns a pack that suits. With `tune.with_parameters`,
-    `datasets` gives images by label (arrays, or Ray object references of `ImageData`), loaded
-    anew where it does not, and `checkpoints` a store; without one the pack starts over after a
-    failure. Actors can be reused: a dataset stays on the device from one pack to the next.
+    The config is `pack_config`'s, as `study.PackSearcher` gives it, or empty: then the first result
+    says where this runs, under `worker`, and whoever started it assigns a pack that suits. With
+    `tune.with_parameters`, `datasets` gives images by label (arrays, or Ray object references of
+    `ImageData`), loaded anew where it does not. Actors can be reused: a dataset stays on the device
+    from one pack to the next.
+
+    By itself it asks Tune for a checkpoint every `checkpoint_seconds`, and for a last one when the
+    pack is done, which holds all its rows (`study.pack_rows` reads them); results hold the rows of
+    `trials` of lanes that have ended, under `trials`. A study gives a store, `checkpoints`, for its
+    own checkpoints; Tune keeps none then, and the last result holds all rows under `rows`.
     """
 
     def setup(
@@ -180,7 +180,10 @@ class PackTrainable(tune.Trainable):
         result["done"] = training.done
         result["epoch"] = training.epochs_done
         result["share_done"] = training.share_done
-        if training.done:
+        if self._checkpoints is None:
+            result[ENDED] = tuple(training.trials().to_dict("records"))
+            result[SHOULD_CHECKPOINT] = training.done or time.monotonic() >= self._checkpoint_due
+        elif training.done:
             result[ROWS] = training.rows()
         elif time.monotonic() >= self._checkpoint_due:
             result[CHECKPOINT_PROBLEM] = self._save_checkpoint(training)
@@ -190,6 +193,7 @@ class PackTrainable(tune.Trainable):
         """Write the pack's state where Tune asks for it (a study asks a store instead)."""
         if self._training is not None:
             Path(checkpoint_dir, CHECKPOINT_FILE).write_bytes(self._training.checkpoint())
+            self._checkpoint_due = time.monotonic() + self._checkpoint_seconds
         return checkpoint_dir
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -216,6 +220,7 @@ class PackTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any], checkpoint: bytes | None = None) -> PackTraining:
         prepare_process(config["threads"])
+        self._check_device(config["gpu_share"])
         if self._device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(config["gpu_share"])
         self._pack_id: str = config["pack_id"]
@@ -227,16 +232,31 @@ class PackTrainable(tune.Trainable):
         record = RecordSettings.model_validate(config["record"])
         if checkpoint is None and self._checkpoints is not None:
             checkpoint = self._checkpoints.load(self._pack_id)
-        data = self._device_data(trials[0])
+        data = self._device_data(trials[0], config["dataset_fingerprint"])
         self._training = PackTraining(trials, config["trial_ids"], data, record, checkpoint)
         return self._training
 
-    def _device_data(self, trial: Trial) -> DeviceData:
+    def _check_device(self, gpu_share: float) -> None:
+        """Refuse a pack that was cut for another device: it would be far too large, or small."""
+        if (gpu_share > 0) != (self._device.type == "cuda"):
+            cut_for, got = ("a GPU", "none") if gpu_share else ("CPUs", "a GPU")
+            raise BadInput(
+                f"resources: this pack was cut for {cut_for}, and it has {got}; give PackSearcher "
+                "the same resources as tune.with_resources"
+            )
+
+    def _device_data(self, trial: Trial, fingerprint: str | None) -> DeviceData:
         label = trial.dataset.label
         if label not in self._data:
             images = self._datasets.get(label) or load_dataset(trial.dataset)
             if isinstance(images, ray.ObjectRef):
                 images = ray.get(images)
+            if fingerprint not in (None, images.fingerprint):
+                raise BadInput(
+                    f"dataset: {label!r} holds other images on {platform.node()} than where the "
+                    "search was planned; pass them on, with "
+                    "tune.with_parameters(PackTrainable, datasets=searcher.datasets)"
+                )
             self._data = {label: DeviceData.load(images, self._device)}  # one at a time
         return self._data[label]
 
@@ -250,13 +270,14 @@ class PackTrainable(tune.Trainable):
 
     def _metrics(self, training: PackTraining) -> dict[str, Any]:
         latest = training.latest
-        if latest.empty:  # every lane diverged in its first epoch
-            return {}
+        if latest.empty:  # every lane diverged in its first epoch; Tune may insist on a metric
+            return {"lanes": {}, **dict.fromkeys(METRICS, math.nan)}
         lanes = latest.set_index("trial_id")
         summary: dict[str, Any] = {"lanes": lanes.to_dict("index")}
         for metric in METRICS:
             values = lanes[metric]
-            summary[metric] = values.mean()
+            summary[metric] = float(values.mean())
             if len(lanes) > 1:
-                summary[f"{metric}_min"], summary[f"{metric}_max"] = values.min(), values.max()
+                low, high = values.min(), values.max()
+                summary[f"{metric}_min"], summary[f"{metric}_max"] = low.item(), high.item()
         return summary

@@ -151,13 +151,13 @@ def drawn_points(part: Part) -> list[Trial]:
 
 
 def open_search(
-    spec: StudySpec, journal: Path, plan: Callable[[Trial], PlannedTrial]
+    spec: StudySpec, journal: Path | BaseStorage, plan: Callable[[Trial], PlannedTrial]
 ) -> AdaptiveSearch:
     """Open Optuna's study of a spec, or make it.
 
     Args:
         spec: The study.
-        journal: The journal file, where the spec names no database.
+        journal: The journal file, or an open storage, where the spec names no database.
         plan: Makes a planned trial of a point and seed.
 
     Raises:
@@ -168,7 +168,9 @@ def open_search(
     strategy = part.strategy
     assert isinstance(strategy, OptunaStrategy)
     space = SearchSpace(part)
-    study = open_study(spec.study, open_storage(strategy.storage or journal), strategy.objectives)
+    storage = strategy.storage or journal
+    opened = storage if isinstance(storage, BaseStorage) else open_storage(storage)
+    study = open_study(spec.study, opened, strategy.objectives)
     study.sampler, study.pruner = build_sampler(strategy), build_pruner(strategy)
     if not study.get_trials(deepcopy=False):
         for point in strategy.first:

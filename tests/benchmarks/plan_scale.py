@@ -26,7 +26,7 @@ from rich.console import Console
 
 from search_spaces import StudySpec, load_spec
 from study import ledger
-from study.dispatch import PackSearcher
+from study.dispatch import WorkerSearcher
 from study.frozen_spec import freeze
 from study.loading import load_study
 from study.pack_callback import PackCallback
@@ -182,7 +182,7 @@ def commit_all(
 ) -> int:
     """Hand out every pack and commit stub rows for it; return how many there were."""
     workers = Workers(1, 0.0, max_packs=4)
-    searcher = PackSearcher(queue, workers)
+    searcher = WorkerSearcher(queue, workers)
     with Progress(Console(file=io.StringIO()), len(queue), 0, work) as progress:
         callback = PackCallback(folder, spec, searcher, workers, {}, progress)
         packs = 0

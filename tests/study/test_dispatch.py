@@ -15,7 +15,7 @@ from rich.console import Console
 from search_spaces import RecordSettings, Trial, load_spec
 from study import ledger, pack_callback
 from study import workers as workers_module
-from study.dispatch import PackSearcher, PackStopper
+from study.dispatch import PackStopper, WorkerSearcher
 from study.pack_callback import LOST_NODES, PackCallback
 from study.pack_checkpoints import FolderCheckpoints
 from study.packing import PackQueue
@@ -101,7 +101,7 @@ class Run:
         queue = PackQueue(
             PLANNED, costs, pack_size=pack_size, workers=1, memory=10**9, gpu=gpus > 0
         )
-        self.searcher = PackSearcher(queue, self.workers)
+        self.searcher = WorkerSearcher(queue, self.workers)
         self.stopper = PackStopper(self.searcher)
         self.text = io.StringIO()
         work = {trial_id: cost.work for trial_id, cost in costs.items()}
