@@ -149,6 +149,8 @@ class OptunaStrategy(SpecModel):
         sampler: Who proposes: any of Optuna's samplers, with its options.
         pruner: Who gives points up before their last epoch: any of Optuna's pruners, with its
             options; nobody by default.
+        prune_on: What the pruner compares: "constraints_first" (what violates the constraints less
+            is better, and the objective decides where that is equal), or the "objective" alone.
         first: Points to try before all others: values by axis, where not all have to be given.
         storage: Where Optuna keeps its study: the URL of a database; a journal file by default.
         seed: Seed of the sampler.
@@ -158,8 +160,13 @@ class OptunaStrategy(SpecModel):
     points: Count
     objectives: Goals
     constraints: tuple[Text, ...] = ()
-    sampler: Tool = NamedTool(name="tpe", options={"multivariate": True, "group": True})
+    sampler: Tool = NamedTool(
+        name="tpe",
+        # Packs in flight count as bad until they are known, so that others keep away from them.
+        options={"multivariate": True, "group": True, "constant_liar": True},
+    )
     pruner: Tool | None = None
+    prune_on: Literal["constraints_first", "objective"] = "constraints_first"
     first: tuple[dict[str, Any], ...] = ()
     storage: Text | None = None
     seed: Seed = 0

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces import Trial
 from search_spaces.optuna_strategy import Comparison, OptunaStrategy
+from study.adaptive.pruning import VIOLATIONS, should_prune
 from study.adaptive.space import SearchSpace
 from study.adaptive.tools import build_sampler
 from study.planned_trial import PlannedTrial
@@ -22,6 +23,10 @@ TRIAL_IDS = "trial_ids"
 """The user attribute of Optuna's trials that names the trials of ours."""
 
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+
+MEASURED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of trials whose constraints are known, if only as they were when one was pruned: samplers
+would else take it for better than one that was trained to its end and violates them less."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +130,16 @@ class AdaptiveSearch:
         names = set(self._space.shape_names)
         return {name: v for name, v in configuration.parameters.items() if name in names}
 
-    def report(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+    def report(
+        self, number: int, epoch: int, values: Sequence[float], violation: float | None = None
+    ) -> bool:
         """Report what the trials of a configuration measured after an epoch.
 
         Args:
             number: Of the configuration.
             epoch: From 1.
             values: The objective's column, of each of its trials.
+            violation: What `violation` returns, for the pruner to regard.
 
         Returns:
             Whether the pruner gives it up.
@@ -139,12 +147,30 @@ class AdaptiveSearch:
         (goal,) = self._strategy.objectives
         proposal = self._proposal(number)
         mean = goal.value(sum(values) / len(values))
-        if math.isnan(mean):
+        if math.isnan(mean) or (violation is not None and math.isnan(violation)):
             return False
-        seen = self._study.get_trials(deepcopy=False)[number].intermediate_values
-        if epoch not in seen:  # else it goes on from a checkpoint
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        if epoch not in frozen.intermediate_values:  # else it goes on from a checkpoint
+            if violation is not None:
+                known = frozen.user_attrs.get(VIOLATIONS, {})
+                proposal.set_user_attr(VIOLATIONS, known | {str(epoch): violation})
             proposal.report(mean, epoch)
-        return proposal.should_prune()
+        return should_prune(self._study, number)
+
+    def violation(self, rows: pd.DataFrame) -> float | None:
+        """Return by how much a configuration violates the constraints, their sum, along the way.
+
+        Args:
+            rows: Of `epochs`, of each of its trials.
+
+        Returns:
+            None where no pruner is to know.
+        """
+        strategy = self._strategy
+        if not (self.prunes and strategy.constraints) or strategy.prune_on == "objective":
+            return None
+        missed = self._violations(rows).values()
+        return sum(part for part in missed if not part <= 0)  # a NaN makes it one
 
     def tell(self, number: int, rows: pd.DataFrame) -> FrozenTrial:
         """Tell what became of a configuration.
@@ -157,12 +183,11 @@ class AdaptiveSearch:
             Optuna's trial as it is now.
         """
         state = _state(rows["status"])
-        values = None
-        if state == TrialState.COMPLETE:
+        values = self._values(rows) if state == TrialState.COMPLETE else None
+        if state in MEASURED_STATES:
             proposal = self._proposal(number)
             for constraint, violation in self._violations(rows).items():
                 proposal.set_constraint(constraint, violation)
-            values = self._values(rows)
         self._asked.pop(number, None)
         return self._study.tell(number, values, state, skip_if_finished=True)
 
@@ -217,28 +242,34 @@ class AdaptiveSearch:
             added |= set(ids)
             self._known.add(tuple(ids))
             state = _state(rows["status"])
-            complete = state == TrialState.COMPLETE
+            values, violations = self._intermediate(ids, epochs)
+            along = {VIOLATIONS: violations} if violations else {}
             self._study.add_trial(
                 create_trial(
                     state=state,
-                    values=self._values(rows) if complete else None,
+                    values=self._values(rows) if state == TrialState.COMPLETE else None,
                     params=parameters,
                     distributions=self._space.distributions(parameters),
-                    user_attrs={TRIAL_IDS: ids},
-                    intermediate_values=self._intermediate(ids, epochs),
-                    constraints=self._violations(rows) if complete else None,
+                    user_attrs={TRIAL_IDS: ids} | along,
+                    intermediate_values=values,
+                    constraints=self._violations(rows) if state in MEASURED_STATES else None,
                 )
             )
 
-    def _intermediate(self, ids: Collection[str], epochs: pd.DataFrame) -> dict[int, float]:
-        """Return the means of the objective by epoch, as far as all seeds went."""
+    def _intermediate(
+        self, ids: Collection[str], epochs: pd.DataFrame
+    ) -> tuple[dict[int, float], dict[str, float]]:
+        """Return means of the objective, and violations, by epoch, as far as all seeds went."""
         if self.followed is None:
-            return {}
-        own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)]
-        grouped = own.groupby("epoch")[self.followed].agg(["mean", "count"])
+            return {}, {}
         goal = self._strategy.objectives[0]
-        whole = grouped.loc[grouped["count"] == len(ids), "mean"]
-        return {int(epoch): goal.value(float(mean)) for epoch, mean in whole.items()}  # type: ignore[call-overload]
+        own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)]
+        own = own[own[self.followed].notna()]
+        by_epoch = {int(rows["epoch"].iloc[0]): rows for _, rows in own.groupby("epoch")}
+        whole = {epoch: rows for epoch, rows in by_epoch.items() if len(rows) == len(ids)}
+        values = {e: goal.value(float(rows[self.followed].mean())) for e, rows in whole.items()}
+        violations = {str(e): self.violation(rows) for e, rows in whole.items()}
+        return values, {e: v for e, v in violations.items() if v is not None}
 
     def _values(self, rows: pd.DataFrame) -> list[float]:
         return [
