@@ -149,6 +149,8 @@ class OptunaStrategy(SpecModel):
         sampler: Who proposes: any of Optuna's samplers, with its options.
         pruner: Who gives points up before their last epoch: any of Optuna's pruners, with its
             options; nobody by default.
+        prune_on: What the pruner compares: "constraints_first" (what violates the constraints less
+            is better, and the objective decides where that is equal), or the "objective" alone.
         first: Points to try before all others: values by axis, where not all have to be given.
         warm_start: Studies in the same storage whose finished trials, those that are points of
             this space, Optuna knows from the start.
@@ -160,8 +162,13 @@ class OptunaStrategy(SpecModel):
     points: Count
     objectives: Goals
     constraints: tuple[Text, ...] = ()
-    sampler: Tool = NamedTool(name="tpe", options={"multivariate": True, "group": True})
+    sampler: Tool = NamedTool(
+        name="tpe",
+        # Packs in flight count as bad until they are known, so that others keep away from them.
+        options={"multivariate": True, "group": True, "constant_liar": True},
+    )
     pruner: Tool | None = None
+    prune_on: Literal["constraints_first", "objective"] = "constraints_first"
     first: tuple[dict[str, Any], ...] = ()
     warm_start: Annotated[
         tuple[Text, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])

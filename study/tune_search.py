@@ -284,7 +284,7 @@ class PackSearcher(Searcher):
             )
         rows = self.trials
         no_epochs = EPOCHS.empty_table().to_pandas()
-        unfinished = search.restore(rows, no_epochs, trials_of_rows(rows, part))
+        unfinished = search.restore(rows, no_epochs, trials_of_rows(rows, part.dataset))
         in_flight = list(self.running.values())
         queue = ProposalQueue(
             search,

@@ -100,6 +100,14 @@ def check_strategy(part: Part) -> None:
                 f"epoch, and {column!r} is known at the end only; seek one of "
                 f"{', '.join(each_epoch)}, or leave the pruner out"
             )
+        for place, constraint in enumerate(constraints):
+            if strategy.prune_on == "constraints_first" and constraint.column not in each_epoch:
+                raise BadInput(
+                    f"strategy.constraints.{place}: {constraint.column!r} is known at the end "
+                    f"only, and {strategy.pruner.name!r} goes by the constraints after every "
+                    f"epoch; give comparisons of {', '.join(each_epoch)}, or set "
+                    "strategy.prune_on=objective"
+                )
     for place, point in enumerate(strategy.first):
         _check_point(f"strategy.first.{place}", point, space)
     if strategy.storage is not None:

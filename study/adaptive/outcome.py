@@ -8,13 +8,19 @@ import pandas as pd
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search_spaces.optuna_strategy import Comparison, Goal
+from search_spaces.optuna_strategy import Comparison, Goal, OptunaStrategy
+from study.adaptive.pruning import VIOLATIONS
 from study.tables import EPOCHS
 
-__all__ = ["TRIAL_IDS", "Outcomes", "state_of"]
+__all__ = ["MEASURED_STATES", "TRIAL_IDS", "Outcomes", "state_of"]
 
 TRIAL_IDS = "trial_ids"
 """The user attribute of Optuna's trials that names the trials of ours."""
+
+
+MEASURED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of trials whose constraints are known, if only as they were when one was pruned: samplers
+would else take it for better than one that was trained to its end and violates them less."""
 
 
 class Outcomes:
@@ -25,13 +31,28 @@ class Outcomes:
         followed: The column of `epochs` that is reported along the way, if the objective is there.
     """
 
-    def __init__(self, objectives: Sequence[Goal], constraints: Sequence[str]) -> None:
-        """Look for objectives, subject to constraints such as `active_units <= 8`."""
+    def __init__(
+        self, objectives: Sequence[Goal], constraints: Sequence[str], along: bool = False
+    ) -> None:
+        """Look for objectives, subject to constraints such as `active_units <= 8`.
+
+        Args:
+            objectives: What is sought.
+            constraints: Comparisons that good points fulfil.
+            along: Whether a pruner is to regard the constraints.
+        """
+        self._along = along and bool(constraints)
         self.objectives = tuple(objectives)
         self._constraints = {text: Comparison.parse(text) for text in constraints}
         column = self.objectives[0].column
         alone = len(self.objectives) == 1  # Optuna follows one objective only
         self.followed = column if alone and column in EPOCHS.names else None
+
+    @classmethod
+    def of(cls, strategy: OptunaStrategy) -> "Outcomes":
+        """Look for what a strategy seeks."""
+        along = strategy.pruner is not None and strategy.prune_on == "constraints_first"
+        return cls(strategy.objectives, strategy.constraints, along)
 
     def values(self, rows: pd.DataFrame) -> list[float]:
         """Return the value of each objective.
@@ -53,14 +74,38 @@ class Outcomes:
         columns = [constraint.column for constraint in self._constraints.values()]
         return {column: _mean(rows, column) for column in columns}
 
-    def intermediate(self, epochs: pd.DataFrame, seeds: int) -> dict[int, float]:
-        """Return the objective by epoch, as far as all of so many seeds went."""
+    def violation(self, rows: pd.DataFrame) -> float | None:
+        """Return by how much a configuration violates all constraints together, along the way.
+
+        Args:
+            rows: Of `epochs`, of each of its trials.
+
+        Returns:
+            None where no pruner is to know; NaN where it is not known.
+        """
+        if not self._along:
+            return None
+        missed = self.violations(rows).values()
+        return sum(part for part in missed if not part <= 0)  # a NaN makes it one
+
+    def intermediate(
+        self, epochs: pd.DataFrame, seeds: int
+    ) -> tuple[dict[int, float], dict[str, float]]:
+        """Return the objective, and the violation, by epoch, as far as all of so many seeds went.
+
+        Args:
+            epochs: Rows of `epochs` of a configuration's trials.
+            seeds: How many trials it has.
+        """
         if self.followed is None:
-            return {}
-        grouped = epochs[epochs["epoch"] > 0].groupby("epoch")[self.followed].agg(["mean", "count"])
+            return {}, {}
+        known = epochs[(epochs["epoch"] > 0) & epochs[self.followed].notna()]
+        by_epoch = {int(rows["epoch"].iloc[0]): rows for _, rows in known.groupby("epoch")}
+        whole = {epoch: rows for epoch, rows in by_epoch.items() if len(rows) == seeds}
         goal = self.objectives[0]
-        whole = grouped.loc[grouped["count"] == seeds, "mean"]
-        return {int(epoch): goal.value(float(mean)) for epoch, mean in whole.items()}  # type: ignore[call-overload]
+        values = {e: goal.value(_mean(rows, self.followed)) for e, rows in whole.items()}
+        violations = {str(e): self.violation(rows) for e, rows in whole.items()}
+        return values, {e: v for e, v in violations.items() if v is not None}
 
     def frozen(
         self,
@@ -81,7 +126,10 @@ class Outcomes:
         """
         state = state_of(rows["status"])
         complete = state == TrialState.COMPLETE
-        intermediate = self.intermediate(epochs, len(rows))
+        intermediate, violations = self.intermediate(epochs, len(rows))
+        own: dict[str, Any] = {VIOLATIONS: violations} if violations else {}
+        if state in MEASURED_STATES:
+            own |= self.constrained(rows)
         values = self.values(rows) if complete else None
         if state == TrialState.PRUNED and intermediate:
             values = [intermediate[max(intermediate)]]  # as Optuna has it of its own
@@ -90,9 +138,9 @@ class Outcomes:
             values=values,
             params=dict(parameters),
             distributions=dict(distributions),
-            user_attrs={**attributes, **(self.constrained(rows) if complete else {})},
+            user_attrs={**attributes, **own},
             intermediate_values=intermediate,
-            constraints=self.violations(rows) if complete else None,
+            constraints=self.violations(rows) if state in MEASURED_STATES else None,
         )
         ended = rows["started_at"] + pd.to_timedelta(rows["seconds"], unit="s")
         if ended.notna().any():  # not where all failed before they began

@@ -139,8 +139,9 @@ class ProposalQueue:
         for number, configuration in self._open.items():
             ids = [member.trial_id for member in configuration.members]
             if all(trial_id in lanes for trial_id in ids):
-                values = [float(lanes[trial_id][column]) for trial_id in ids]
-                if self._search.report(number, int(lanes[ids[0]]["epoch"]), values):
+                rows = pd.DataFrame([lanes[trial_id] for trial_id in ids])
+                values, epoch = rows[column].astype(float).tolist(), int(rows["epoch"].iloc[0])
+                if self._search.report(number, epoch, values, self._search.violation(rows)):
                     hopeless += ids
         return hopeless
 

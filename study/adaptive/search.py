@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Trial
 from search_spaces.optuna_strategy import OptunaStrategy
-from study.adaptive.outcome import TRIAL_IDS, Outcomes, state_of
+from study.adaptive.outcome import MEASURED_STATES, TRIAL_IDS, Outcomes, state_of
+from study.adaptive.pruning import VIOLATIONS, should_prune
 from study.adaptive.space import SearchSpace
 from study.adaptive.tools import build_sampler
 from study.planned_trial import PlannedTrial
@@ -61,7 +62,7 @@ class AdaptiveSearch:
         self._space = space
         self._study = study
         self._plan = plan
-        self._outcomes = Outcomes(strategy.objectives, strategy.constraints)
+        self._outcomes = Outcomes.of(strategy)
         self._asked: dict[int, optuna.Trial] = {}
         named = (trial.user_attrs.get(TRIAL_IDS) for trial in study.get_trials(deepcopy=False))
         self._known = {tuple(ids) for ids in named if ids}
@@ -119,13 +120,16 @@ class AdaptiveSearch:
         names = set(self._space.shape_names)
         return {name: v for name, v in configuration.parameters.items() if name in names}
 
-    def report(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+    def report(
+        self, number: int, epoch: int, values: Sequence[float], violation: float | None = None
+    ) -> bool:
         """Report what the trials of a configuration measured after an epoch.
 
         Args:
             number: Of the configuration.
             epoch: From 1.
             values: The objective's column, of each of its trials.
+            violation: What `violation` returns, for the pruner to regard.
 
         Returns:
             Whether the pruner gives it up.
@@ -133,12 +137,26 @@ class AdaptiveSearch:
         (goal,) = self._strategy.objectives
         proposal = self._proposal(number)
         mean = goal.value(sum(values) / len(values))
-        if math.isnan(mean):
+        if math.isnan(mean) or (violation is not None and math.isnan(violation)):
             return False
-        seen = self._study.get_trials(deepcopy=False)[number].intermediate_values
-        if epoch not in seen:  # else it goes on from a checkpoint
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        if epoch not in frozen.intermediate_values:  # else it goes on from a checkpoint
+            if violation is not None:
+                known = frozen.user_attrs.get(VIOLATIONS, {})
+                proposal.set_user_attr(VIOLATIONS, known | {str(epoch): violation})
             proposal.report(mean, epoch)
-        return proposal.should_prune()
+        return should_prune(self._study, number)
+
+    def violation(self, rows: pd.DataFrame) -> float | None:
+        """Return by how much a configuration violates the constraints, their sum, along the way.
+
+        Args:
+            rows: Of `epochs`, of each of its trials.
+
+        Returns:
+            None where no pruner is to know.
+        """
+        return self._outcomes.violation(rows)
 
     def tell(self, number: int, rows: pd.DataFrame) -> FrozenTrial:
         """Tell what became of a configuration.
@@ -151,14 +169,13 @@ class AdaptiveSearch:
             Optuna's trial as it is now.
         """
         state = state_of(rows["status"])
-        values = None
-        if state == TrialState.COMPLETE:
+        values = self._outcomes.values(rows) if state == TrialState.COMPLETE else None
+        if state in MEASURED_STATES:
             proposal = self._proposal(number)
             for constraint, violation in self._outcomes.violations(rows).items():
                 proposal.set_constraint(constraint, violation)
             for column, mean in self._outcomes.constrained(rows).items():
                 proposal.set_user_attr(column, mean)
-            values = self._outcomes.values(rows)
         self._asked.pop(number, None)
         return self._study.tell(number, values, state, skip_if_finished=True)
 

@@ -71,7 +71,7 @@ def _trials_on(study: Study, part: Part, datasets: Mapping[str, ImageData]) -> d
 def _points_of(
     study: Study, space: SearchSpace, strategy: OptunaStrategy, trials: Mapping[str, Trial]
 ) -> Iterator[FrozenTrial]:
-    outcomes = Outcomes(strategy.objectives, strategy.constraints)
+    outcomes = Outcomes.of(strategy)
     parameters = {trial_id: space.parameters_of(trial) for trial_id, trial in trials.items()}
     fitting = [trial_id for trial_id, values in parameters.items() if values is not None]
     rows = study.trials[study.trials["trial_id"].isin(fitting)]

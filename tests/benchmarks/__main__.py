@@ -1,10 +1,11 @@
-"""All benchmarks in one run: the trainer, whole studies, planning, the driver, reports at scale.
+"""All benchmarks in one run: from the trainer to reports at scale and searches by Optuna.
 
 python -m tests.benchmarks --json benchmark.json
 python -m tests.benchmarks --quick --parts trainer plan
 
 The parts have more flags of their own: see `python -m tests.benchmarks.trainer --help`, and
-likewise `whole_study`, `plan_scale`, `driver_overhead` and `report_scale`.
+likewise `whole_study`, `plan_scale`, `driver_overhead`, `report_scale`, `adaptive_search` and
+`pruned_pack`.
 """
 
 import argparse
@@ -18,7 +19,15 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import driver_overhead, plan_scale, report_scale, trainer, whole_study
+from tests.benchmarks import (
+    adaptive_search,
+    driver_overhead,
+    plan_scale,
+    pruned_pack,
+    report_scale,
+    trainer,
+    whole_study,
+)
 from tests.benchmarks.timed_runs import Options as StudyOptions
 
 
@@ -62,12 +71,30 @@ def _report(quick: bool) -> dict[str, Any]:
     return result
 
 
+def _pruned(quick: bool) -> dict[str, Any]:
+    options = pruned_pack.Options()
+    if quick:
+        options = pruned_pack.Options(lanes=8, images=1280, epochs=2)
+    result = pruned_pack.measure(options)
+    _tell(pruned_pack.report(result))
+    return {"devices": [dataclasses.asdict(halving) for halving in result]}
+
+
+def _adaptive(quick: bool) -> dict[str, Any]:
+    options = adaptive_search.QUICK if quick else adaptive_search.Options()
+    result = adaptive_search.measure(options, _tell)
+    _tell(adaptive_search.report(options, result))
+    return adaptive_search.as_json(options, result)
+
+
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "trainer": _trainer,
     "study": _study,
     "plan": _plan,
     "driver": _driver,
     "report": _report,
+    "pruned": _pruned,
+    "adaptive": _adaptive,
 }
 
 
