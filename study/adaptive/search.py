@@ -25,8 +25,8 @@ TRIAL_IDS = "trial_ids"
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 MEASURED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
-"""States of trials whose constraints are known, if only as they were when one was pruned: samplers
-would else take it for better than one that was trained to its end and violates them less."""
+"""States of trials that Optuna is told the constraints of. A pruned one without them would pass for
+feasible, and for better than one that was trained to its end and violates them less."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,13 @@ class AdaptiveSearch:
     def report(
         self, number: int, epoch: int, values: Sequence[float], violation: float | None = None
     ) -> bool:
-        """Report what the trials of a configuration measured after an epoch.
+        """Report what the trials of a configuration measured; return whether to give it up.
 
         Args:
             number: Of the configuration.
-            epoch: From 1.
+            epoch: After which, from 1.
             values: The objective's column, of each of its trials.
             violation: What `violation` returns, for the pruner to regard.
-
-        Returns:
-            Whether the pruner gives it up.
         """
         (goal,) = self._strategy.objectives
         proposal = self._proposal(number)
@@ -243,14 +240,14 @@ class AdaptiveSearch:
             self._known.add(tuple(ids))
             state = _state(rows["status"])
             values, violations = self._intermediate(ids, epochs)
-            along = {VIOLATIONS: violations} if violations else {}
+            attributes = {TRIAL_IDS: ids} | ({VIOLATIONS: violations} if violations else {})
             self._study.add_trial(
                 create_trial(
                     state=state,
                     values=self._values(rows) if state == TrialState.COMPLETE else None,
                     params=parameters,
                     distributions=self._space.distributions(parameters),
-                    user_attrs={TRIAL_IDS: ids} | along,
+                    user_attrs=attributes,
                     intermediate_values=values,
                     constraints=self._violations(rows) if state in MEASURED_STATES else None,
                 )
@@ -260,16 +257,15 @@ class AdaptiveSearch:
         self, ids: Collection[str], epochs: pd.DataFrame
     ) -> tuple[dict[int, float], dict[str, float]]:
         """Return means of the objective, and violations, by epoch, as far as all seeds went."""
-        if self.followed is None:
+        goal, column = self._strategy.objectives[0], self.followed
+        if column is None:
             return {}, {}
-        goal = self._strategy.objectives[0]
-        own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)]
-        own = own[own[self.followed].notna()]
-        by_epoch = {int(rows["epoch"].iloc[0]): rows for _, rows in own.groupby("epoch")}
-        whole = {epoch: rows for epoch, rows in by_epoch.items() if len(rows) == len(ids)}
-        values = {e: goal.value(float(rows[self.followed].mean())) for e, rows in whole.items()}
-        violations = {str(e): self.violation(rows) for e, rows in whole.items()}
-        return values, {e: v for e, v in violations.items() if v is not None}
+        own = epochs[epochs["trial_id"].isin(ids) & (epochs["epoch"] > 0)].dropna(subset=column)
+        groups = {int(rows["epoch"].iloc[0]): rows for _, rows in own.groupby("epoch")}
+        whole = {epoch: rows for epoch, rows in groups.items() if len(rows) == len(ids)}
+        values = {epoch: goal.value(float(rows[column].mean())) for epoch, rows in whole.items()}
+        violations = {str(epoch): self.violation(rows) for epoch, rows in whole.items()}
+        return values, {epoch: v for epoch, v in violations.items() if v is not None}
 
     def _values(self, rows: pd.DataFrame) -> list[float]:
         return [
