@@ -69,7 +69,7 @@ class Options:
     storage: str | None = None
 
 
-QUICK = Options(points=12, adaptive_points=8, seeds=1, epochs=3, images=600, test_images=200)
+QUICK = Options(points=12, adaptive_points=8, seeds=1, epochs=4, images=600, test_images=200)
 
 
 @dataclass(frozen=True)

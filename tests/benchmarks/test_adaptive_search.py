@@ -139,7 +139,8 @@ def test_the_median_pair_decides() -> None:
     bad = Comparison.of([near, far, near, never, far])
     assert not bad.met
     assert (bad.gap, bad.share) == (pytest.approx(0.03), 0.4)
-    assert not Comparison.of([near, far]).met  # of two, the worse
+    two = Comparison.of([near, far])  # the worse of them counts
+    assert (two.gap, two.share, two.met) == (pytest.approx(0.03), 0.4, False)
     assert not Comparison.of([never, never, near]).met
 
 
@@ -203,5 +204,6 @@ def test_both_sides_really_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.feasible == options.points
     assert found.epochs == options.points * options.epochs
     assert found.trials == options.adaptive_points
-    assert found.trained <= options.adaptive_points * options.epochs
+    assert found.pruned > 0
+    assert found.trained == options.adaptive_points * options.epochs - found.pruned  # after 3 of 4
     assert found.best < math.inf
