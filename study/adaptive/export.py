@@ -111,7 +111,7 @@ def _check_parameters(target: optuna.Study, points: Iterable[_Point]) -> None:
     there = target.get_trials(deepcopy=False)
     known = {name: d for trial in there for name, d in trial.distributions.items()}
     own = {name: d for point in points for name, d in point.distributions.items()}
-    for name in known.keys() & own.keys():
+    for name in sorted(known.keys() & own.keys()):
         try:
             check_distribution_compatibility(known[name], own[name])
         except ValueError:
