@@ -9,14 +9,23 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where Tune keeps results
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) >= 5
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+    try:
+        for block in blocks:
+            exec(compile(block, str(README), "exec"), names)
+    finally:
+        ray.shutdown()  # the user's own
     assert tuple(names["images"].shape) == (10, 1, 28, 28)
     assert (tmp_path / "active_units.png").stat().st_size > 1000
+    rows = names["rows"]
+    assert set(rows.trials["status"]) == {"completed"}  # type: ignore[attr-defined]
+    assert set(rows.units["trial_id"]) == set(rows.trials["trial_id"])  # type: ignore[attr-defined]
 
 
 def test_yaml_blocks_are_specs(tmp_path: Path) -> None:
