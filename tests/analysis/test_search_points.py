@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 from analysis import Constraint, Goal, best_so_far, pareto_front, search_points, seed_spread
 from search_spaces.optuna_strategy import Comparison
 from search_spaces.optuna_strategy import Goal as SpecGoal
-from study.adaptive.search import _state
+from study.adaptive.outcome import state_of
 from tests.analysis.searched_tables import ELBO, FEW_UNITS, UNITS, searched
 from tests.analysis.tables import trials_of
 
@@ -36,7 +36,7 @@ def test_a_point_comes_to_what_optuna_is_told(statuses: tuple[str, ...]) -> None
     ]
     points = search_points(trials_of(rows), [ELBO])
     assert len(points) == 1
-    assert STATES[points["outcome"][0]] == _state(pd.Series(statuses))
+    assert STATES[points["outcome"][0]] == state_of(pd.Series(statuses))
     lost = points["outcome"][0] == "failed"
     assert np.isnan(points["test_elbo"][0]) if lost else points["test_elbo"][0] == -101
     assert points["feasible"][0] == (set(statuses) == {"completed"})
