@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 # Machines may be busy: no test fails for being slow.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# A shell without job control lets what it starts in the background ignore Ctrl-C, which the
+# commands that tests start and interrupt would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D}
