@@ -178,6 +178,24 @@ def test_the_history_shows_completed_points_and_marks_the_others() -> None:
     assert "epochs that all points up to them had trained" in figure.caption
 
 
+def test_what_satisfies_the_constraints_is_on_the_axis_however_poor() -> None:
+    trials = searched(60, outcomes=ALL_DONE)
+    poor = trials["beta"].isin(trials["beta"].unique()[:4])
+    trials.loc[poor, "test_elbo"] = -1000 + trials["beta"]
+    trials["active_units"] = np.where(poor, 3, 9)
+    section = search_section(search_tables_of(trials, constraints=(FEW_UNITS,)))
+    assert section is not None
+    dots = rows_of(figures(section)["search-history"], "kind")
+    assert (dots["kind"] == "satisfies the constraints").sum() == 4
+    two = search_section(search_tables_of(trials, (ELBO, UNITS)))
+    assert two is not None
+    chart = chart_spec(figures(two)["search-pareto"].chart)
+    front = rows_of(figures(two)["search-pareto"], "kind").query("kind == 'on the front'")
+    low, high = chart["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert front["test_elbo"].min() < -900
+    assert front["test_elbo"].between(low, high).all()
+
+
 def test_points_that_cost_the_same_are_counted_instead() -> None:
     section = search_section(STUDIES["two goals"])
     assert section is not None
