@@ -28,7 +28,7 @@ def with_values(values: list[list[float]], feasible: list[bool]) -> pd.DataFrame
     return pd.DataFrame(values, columns=names, dtype=float).assign(feasible=feasible)
 
 
-@pytest.mark.parametrize("statuses", itertools.product(STATUSES, repeat=3))
+@pytest.mark.parametrize("statuses", list(itertools.product(STATUSES, repeat=3)))
 def test_a_point_comes_to_what_optuna_is_told(statuses: tuple[str, ...]) -> None:
     rows = [
         {"seed": seed, "status": status, "test_elbo": -100.0 - seed, "latent_dim": 4}

@@ -128,6 +128,17 @@ def test_the_best_point_comes_first_also_in_the_answer() -> None:
     )
 
 
+@pytest.mark.parametrize("goal", [ELBO, UNITS, KL])
+def test_the_table_begins_with_the_best_point(goal: Goal) -> None:
+    tables = search_tables_of(searched(outcomes=ALL_DONE), (goal,))
+    (block,) = table_blocks(report_of(tables))
+    means = tables.trials.groupby("beta")[goal.column].mean().astype(float)
+    losses = {"maximise": -means, "minimise": means, "target": (means - 15).abs()}
+    expected = losses[goal.direction].nsmallest(10)
+    found = block.frame[goal.name] * (-1 if goal.direction == "maximise" else 1)
+    assert list(found) == pytest.approx(list(expected))
+
+
 def test_a_study_that_optuna_does_not_steer_has_no_such_section() -> None:
     tables = STUDIES["one point"]
     grid = StudyTables(**{**vars(tables), "search": None})
