@@ -85,6 +85,8 @@ def test_points_to_draw_are_those_to_keep_and_some_of_all_the_search() -> None:
     assert {0, 3, 500, 501, 999} <= set(shown["n"])
     assert shown["n"].diff().max() < 30
     assert spread_over(points, keep, 1000) is points
+    later = spread_over(points[points["n"] >= 400], keep, 50)  # told of more than these
+    assert {400, 500, 501, 999} <= set(later["n"])
     assert list(spread_over(points, points["n"] > 900, 5)["n"]) == [995, 996, 997, 998, 999]
 
 

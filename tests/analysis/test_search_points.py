@@ -28,7 +28,7 @@ def with_values(values: list[list[float]], feasible: list[bool]) -> pd.DataFrame
     return pd.DataFrame(values, columns=names, dtype=float).assign(feasible=feasible)
 
 
-@pytest.mark.parametrize("statuses", itertools.product(STATUSES, repeat=3))
+@pytest.mark.parametrize("statuses", list(itertools.product(STATUSES, repeat=3)))
 def test_a_point_comes_to_what_optuna_is_told(statuses: tuple[str, ...]) -> None:
     rows = [
         {"seed": seed, "status": status, "test_elbo": -100.0 - seed, "latent_dim": 4}
@@ -242,3 +242,18 @@ def test_the_spread_of_seeds_is_pooled_over_points() -> None:
     assert counted == 400
     single = trials[trials["seed"] == 0]
     assert seed_spread(single, search_points(single, [ELBO]), "test_elbo")[2] == 0
+
+
+def test_points_with_more_seeds_weigh_more_in_the_spread() -> None:
+    few, many = [0.0, 2.0], [0.0, 3.0, 6.0, 9.0, 12.0]
+    rows = [
+        {"beta": beta, "seed": seed, "test_elbo": value}
+        for beta, values in ((1.0, few), (2.0, many))
+        for seed, value in enumerate(values)
+    ]
+    trials = trials_of(rows)
+    points = search_points(trials, [ELBO], seeds=2)
+    pooled = np.sqrt((np.var(few) * 2 + np.var(many) * 5) / (1 + 4))
+    deviation, of_mean, counted = seed_spread(trials, points, "test_elbo")
+    assert (deviation, of_mean) == pytest.approx((pooled, pooled / np.sqrt(2)))
+    assert counted == 2

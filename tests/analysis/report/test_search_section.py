@@ -128,6 +128,17 @@ def test_the_best_point_comes_first_also_in_the_answer() -> None:
     )
 
 
+@pytest.mark.parametrize("goal", [ELBO, UNITS, KL])
+def test_the_table_begins_with_the_best_point(goal: Goal) -> None:
+    tables = search_tables_of(searched(outcomes=ALL_DONE), (goal,))
+    (block,) = table_blocks(report_of(tables))
+    means = tables.trials.groupby("beta")[goal.column].mean().astype(float)
+    losses = {"maximise": -means, "minimise": means, "target": (means - 15).abs()}
+    expected = losses[goal.direction].nsmallest(10)
+    found = block.frame[goal.name] * (-1 if goal.direction == "maximise" else 1)
+    assert list(found) == pytest.approx(list(expected))
+
+
 def test_a_study_that_optuna_does_not_steer_has_no_such_section() -> None:
     tables = STUDIES["one point"]
     grid = StudyTables(**{**vars(tables), "search": None})
@@ -176,6 +187,24 @@ def test_the_history_shows_completed_points_and_marks_the_others() -> None:
     assert (dots.loc[beyond, "value"] < limit).all()
     assert dots["epochs_so_far"].max() <= tables.trials["epochs_trained"].sum()
     assert "epochs that all points up to them had trained" in figure.caption
+
+
+def test_what_satisfies_the_constraints_is_on_the_axis_however_poor() -> None:
+    trials = searched(60, outcomes=ALL_DONE)
+    poor = trials["beta"].isin(trials["beta"].unique()[:4])
+    trials.loc[poor, "test_elbo"] = -1000 + trials["beta"]
+    trials["active_units"] = np.where(poor, 3, 9)
+    section = search_section(search_tables_of(trials, constraints=(FEW_UNITS,)))
+    assert section is not None
+    dots = rows_of(figures(section)["search-history"], "kind")
+    assert (dots["kind"] == "satisfies the constraints").sum() == 4
+    two = search_section(search_tables_of(trials, (ELBO, UNITS)))
+    assert two is not None
+    chart = chart_spec(figures(two)["search-pareto"].chart)
+    front = rows_of(figures(two)["search-pareto"], "kind").query("kind == 'on the front'")
+    low, high = chart["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert front["test_elbo"].min() < -900
+    assert front["test_elbo"].between(low, high).all()
 
 
 def test_points_that_cost_the_same_are_counted_instead() -> None:
