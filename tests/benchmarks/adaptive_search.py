@@ -117,8 +117,9 @@ def measure(
             spec = spec_of(side, seed, options)
             quiet = Console(quiet=True)
             trials = run_study(spec, storage=storage, cpus=options.cpus, console=quiet).trials
+            fulfil = feasible(trials, options.most_active).sum()
             tell(
-                f"{spec['study']}: {len(trials)} trials, {feasible(trials, options.most_active).sum()} of them feasible, "
+                f"{spec['study']}: {len(trials)} trials, {fulfil} of them feasible, "
                 f"{trials['epochs_trained'].sum():,} epochs"
             )
             return trials
