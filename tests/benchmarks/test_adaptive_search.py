@@ -17,17 +17,13 @@ from tests.benchmarks.adaptive_search import (
     RANDOM,
     SIDES,
     TPE,
-    Comparison,
     Options,
-    Pair,
     as_json,
-    compare,
     measure,
-    progress,
-    relative_gap,
     report,
     spec_of,
 )
+from tests.benchmarks.search_accounts import Comparison, Pair, compare, progress, relative_gap
 
 BEGAN = pd.Timestamp("2026-01-01", tz="UTC")
 

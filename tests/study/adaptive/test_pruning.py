@@ -178,6 +178,7 @@ def test_a_lost_journal_is_made_again_with_the_violations() -> None:
     ]
     first = asked.members[0].trial_id
     epochs.append({"trial_id": first, "epoch": 4, "test_elbo": -1.0, "active_units": 1})  # alone
+    epochs += [{"trial_id": m.trial_id, "epoch": 5, "active_units": 1} for m in asked.members]
     again = Conversation(optuna.create_study(direction="maximize"), **strategy)
     again.points = talk.points
     again.search.restore(trials_of(talk.rows), epochs_of(epochs), talk.points)
