@@ -4,6 +4,7 @@ import gzip
 import os
 import signal
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ _IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float3
 _IDX_CODES["float64"] = 0x0E
 
 IdxWriter = Callable[[Path, NDArray[Any]], Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _token_of_this_home() -> None:
+    """Ray keeps a token for the life of a process, and tests have had homes of their own."""
+    if "ray._raylet" in sys.modules:
+        sys.modules["ray._raylet"].AuthenticationTokenLoader.instance().reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ COMMANDS = (
     "reporting",
     "results",
     "sample_summaries",
+    "search_tables",
 )
 ALLOWED = {(f"study/commands/{command}.py", "analysis") for command in COMMANDS}
 
