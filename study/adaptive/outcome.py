@@ -1,5 +1,6 @@
 """What the tables say of a configuration, in Optuna's words: its state, values and history."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -69,10 +70,15 @@ class Outcomes:
             for text, constraint in self._constraints.items()
         }
 
+    def known_violations(self, rows: pd.DataFrame) -> dict[str, float]:
+        """Return those violations that are known: packs that Tune stopped have no statistics."""
+        return {text: v for text, v in self.violations(rows).items() if not math.isnan(v)}
+
     def constrained(self, rows: pd.DataFrame) -> dict[str, float]:
         """Return the constrained columns, for people who look at Optuna's study."""
         columns = [constraint.column for constraint in self._constraints.values()]
-        return {column: _mean(rows, column) for column in columns}
+        means = {column: _mean(rows, column) for column in columns}
+        return {column: mean for column, mean in means.items() if not math.isnan(mean)}
 
     def violation(self, rows: pd.DataFrame) -> float | None:
         """Return by how much a configuration violates all constraints together, along the way.
@@ -140,7 +146,7 @@ class Outcomes:
             distributions=dict(distributions),
             user_attrs={**attributes, **own},
             intermediate_values=intermediate,
-            constraints=self.violations(rows) if state in MEASURED_STATES else None,
+            constraints=self.known_violations(rows) if state in MEASURED_STATES else None,
         )
         ended = rows["started_at"] + pd.to_timedelta(rows["seconds"], unit="s")
         if ended.notna().any():  # not where all failed before they began

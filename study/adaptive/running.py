@@ -54,6 +54,8 @@ class SearchRun:
         self.search.add(earlier_points(folder.parent, part, datasets, known))
         self.unfinished: list[Configuration] = self.search.restore(self._committed, epochs, points)
         self._planned = {trial_id: plan(trial) for trial_id, trial in points.items()}
+        members = [member for c in self.unfinished for member in c.members]
+        self._planned |= {member.trial_id: member for member in members}
 
     @property
     def done(self) -> bool:

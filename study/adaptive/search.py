@@ -172,7 +172,7 @@ class AdaptiveSearch:
         values = self._outcomes.values(rows) if state == TrialState.COMPLETE else None
         if state in MEASURED_STATES:
             proposal = self._proposal(number)
-            for constraint, violation in self._outcomes.violations(rows).items():
+            for constraint, violation in self._outcomes.known_violations(rows).items():
                 proposal.set_constraint(constraint, violation)
             for column, mean in self._outcomes.constrained(rows).items():
                 proposal.set_user_attr(column, mean)

@@ -70,6 +70,7 @@ def assert_in_line(folder: Path, points: int = POINTS) -> None:
     named = [trial_id for trial in frozen for trial_id in trial.user_attrs["trial_ids"]]
     assert sorted(named) == sorted(trials.index)
     assert len(set(named)) == 2 * points
+    assert set(table(folder, "adaptive", "plan")["trial_id"]) == set(named)
     for trial in frozen:
         own = trials.loc[trial.user_attrs["trial_ids"]]
         assert own["beta"].nunique() == 1

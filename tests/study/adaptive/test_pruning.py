@@ -156,6 +156,10 @@ def test_what_was_pruned_is_known_by_how_much_it_broke_the_constraints() -> None
     rows = talk.train(asked, "pruned").assign(active_units=[10, 12])
     frozen = talk.search.tell(asked.number, rows)
     assert (frozen.state, frozen.constraints) == (TrialState.PRUNED, {CONSTRAINT: 3.0})
+    stopped = talk.search.ask()  # by a scheduler of Tune's: nothing was measured at its end
+    nothing = talk.train(stopped, "pruned").assign(active_units=None)
+    frozen = talk.search.tell(stopped.number, nothing)
+    assert (frozen.state, frozen.constraints) == (TrialState.PRUNED, {})
     broken = talk.search.ask()
     assert talk.search.tell(broken.number, talk.train(broken, "failed")).constraints == {}
 
