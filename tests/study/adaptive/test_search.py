@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 from optuna.trial import TrialState
+from scipy.stats import qmc
 
 from search_spaces import Trial, load_spec, trial_id
 from study.adaptive.outcome import TRIAL_IDS
@@ -41,6 +43,7 @@ class Conversation:
     ) -> None:
         raw = {"study": "s", "dataset": "mnist", "axes": axes or AXES}
         spec = load_spec(raw | {"strategy": STRATEGY | strategy})
+        self.strategy = spec.strategy
         self.record = spec.record
         self.points: dict[str, Trial] = {}
         self.rows: list[dict[str, Any]] = []
@@ -242,3 +245,54 @@ def test_a_new_process_does_not_draw_what_the_first_one_drew() -> None:
     drawn = {again.search.ask().members[0].trial_id for _ in range(3)}
     assert not drawn & {row["trial_id"] for row in talk.rows}
     assert (again.search.proposed, again.search.left) == (6, 34)
+
+
+def test_nsga_ii_comes_nearer_to_the_front_than_chance() -> None:
+    """Two objectives at odds, with a known front: where one layer has a beta between 1/e and e."""
+
+    def missed(sampler: Any) -> float:
+        goals = [{"maximise": "test_elbo"}, {"maximise": "test_kl"}]
+        talk = Conversation(objectives=goals, sampler=sampler, points=120, seed=3)
+        distances = []
+        while talk.search.left:
+            batch = [talk.search.ask() for _ in range(4)]
+            for asked in batch:
+                at = math.log(asked.members[0].trial.beta)
+                off = asked.members[0].trial.architecture.depth - 1
+                rows = talk.train(asked)
+                rows = rows.assign(test_elbo=-((at - 1) ** 2) - off, test_kl=-((at + 1) ** 2) - off)
+                talk.search.tell(asked.number, rows)
+                distances.append(max(0.0, abs(at) - 1) + off)
+        return float(np.mean(distances[60:]))
+
+    assert missed({"name": "nsgaii", "population_size": 20}) < missed("random") / 2
+
+
+def test_qmc_fills_the_space_more_evenly_than_chance_and_goes_on_where_it_was() -> None:
+    axes = {
+        "architecture": "paper-dense-mnist",
+        "latent_dim": 16,
+        "beta": {"log_range": [0.01, 10.0]},
+        "learning_rate": {"log_range": [1e-4, 1e-2]},
+    }
+
+    def drawn(sampler: Any) -> list[tuple[float, ...]]:
+        talk = Conversation(axes=axes, sampler=sampler, points=65)
+        for _ in range(33):
+            asked = talk.search.ask()
+            talk.search.tell(asked.number, talk.train(asked))
+        again = Conversation(talk.study, axes=axes, sampler=sampler, points=65)
+        again.study.sampler = build_sampler(again.strategy, after=33)
+        for _ in range(32):
+            asked = again.search.ask()
+            again.search.tell(asked.number, again.train(asked))
+        names = ("beta", "learning_rate")
+        return [tuple(trial.params[name] for name in names) for trial in talk.study.trials]
+
+    def discrepancy(points: list[tuple[float, ...]]) -> float:
+        logs = np.log10(points)  # in 3 decades and 2
+        return float(qmc.discrepancy((logs - [-2, -4]) / [3, 2]))
+
+    even, random = drawn({"name": "qmc", "scramble": True}), drawn("random")
+    assert len(set(even)) == len(even) == 65
+    assert discrepancy(even) < discrepancy(random) / 3
