@@ -1,11 +1,16 @@
-"""Rows of packs that a user's own Tuner has trained, from what Tune has kept of them."""
+"""Packs that a user's own Tuner has trained, and their rows, from what Tune has kept of them."""
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 from ray.tune import Result, ResultGrid
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.utils.serialization import TuneFunctionDecoder
 
 from search_spaces import BadInput, RecordSettings, Trial
 from study.committing import trial_rows
@@ -15,7 +20,39 @@ from study.tables import KEYS, SCHEMAS, to_table
 from trainables.rows import ROW_TABLES, PackRows
 from trainables.tune_trainable import ENDED, read_checkpoint
 
-__all__ = ["as_trials", "ended_rows", "failed_rows", "pack_rows"]
+__all__ = ["TunePack", "as_trials", "ended_rows", "failed_rows", "pack_rows", "packs_of_tune"]
+
+
+@dataclass(frozen=True)
+class TunePack:
+    """A pack as Tune's snapshot of a run has it.
+
+    Attributes:
+        pack: The pack.
+        status: What Tune calls the state of its trial: "TERMINATED", "ERROR", "RUNNING", ….
+        result: Its last result; empty if there is none.
+    """
+
+    pack: PlannedPack
+    status: str
+    result: Mapping[str, Any]
+
+
+def packs_of_tune(folder: Path) -> dict[str, TunePack]:
+    """Return the packs by Tune trial that Tune goes on with when it restores a run.
+
+    Args:
+        folder: Where Tune keeps the state of the run: its newest snapshot is read, as Tune does.
+    """
+    newest = max(folder.glob("experiment_state-*.json"), key=lambda path: path.name)
+    state = json.loads(newest.read_text(), cls=TuneFunctionDecoder)
+    packs = {}
+    for described, metadata in state["trial_data"]:
+        trial = TuneTrial.from_json_state(described, stub=True)
+        trial.restore_run_metadata(metadata)
+        result = trial.run_metadata.last_result or {}
+        packs[trial.trial_id] = TunePack(_pack(trial.config), trial.status, result)
+    return packs
 
 
 def pack_rows(results: ResultGrid) -> PackRows:

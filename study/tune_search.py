@@ -55,7 +55,7 @@ from study.packing import PackQueue, PlannedPack, trial_costs
 from study.planning import PlannedTrial, planned_trial
 from study.run import prepare_study
 from study.tables import EPOCHS
-from study.tune_rows import as_trials, ended_rows, failed_rows
+from study.tune_rows import as_trials, ended_rows, failed_rows, packs_of_tune
 from study.workers import Workers, autoscaler_node_types
 from trainables.pack import NUMERICS_VERSION
 from trainables.pack_config import pack_config
@@ -218,12 +218,15 @@ class PackSearcher(Searcher):
         return queue.report(result.get("lanes", {})) if isinstance(queue, ProposalQueue) else []
 
     def save(self, checkpoint_path: str) -> None:
-        """Save what `Tuner.restore` needs of us: rows, packs in flight, Optuna's study."""
-        state = NUMERICS_VERSION, self._rows, self.running, self._optuna, self._finished
+        """Save what `Tuner.restore` needs of us, beside what Tune knows: rows, Optuna's study."""
+        state = NUMERICS_VERSION, self._rows, self._optuna, self._finished
         Path(checkpoint_path).write_bytes(cloudpickle.dumps(state))  # type: ignore[no-untyped-call]
 
     def restore(self, checkpoint_path: str) -> None:
         """Go on from what `save` wrote; Tune goes on with the packs in flight.
+
+        Tune copies its own state and ours to its storage file by file, so a driver that is killed
+        may leave them of two moments. What Tune knows is what it goes on with, and counts.
 
         Raises:
             BadInput: It is of a version that gives other numbers.
@@ -234,7 +237,17 @@ class PackSearcher(Searcher):
                 f"Tuner.restore: the run began with numerics version {saved}, and this vae-study "
                 f"has {NUMERICS_VERSION}, which gives other numbers; start a new Tuner"
             )
-        self._rows, self.running, self._optuna, self._finished = state
+        rows, self._optuna, self._finished = state
+        self.running, self._rows = {}, {}
+        for trial_id, known in packs_of_tune(Path(checkpoint_path).parent).items():
+            ids = [member.trial_id for member in known.pack.members]
+            if known.status == "TERMINATED":
+                ended = ended_rows(self.spec.study, known.pack, known.result)
+                self._rows |= {row["trial_id"]: row for row in ended}
+            elif known.status == "ERROR":
+                self._rows = {name: rows[name] for name in ids if name in rows} | self._rows
+            else:
+                self.running[trial_id] = known.pack
         self._own, self._queue = set(), None
 
     def __reduce__(self) -> Any:
@@ -286,6 +299,8 @@ class PackSearcher(Searcher):
         no_epochs = EPOCHS.empty_table().to_pandas()
         unfinished = search.restore(rows, no_epochs, trials_of_rows(rows, part.dataset))
         in_flight = list(self.running.values())
+        members = [member for pack in in_flight for member in pack.members]
+        unfinished += [new for member in members if (new := search.adopt(member.trial))]
         queue = ProposalQueue(
             search,
             lambda planned: trial_costs([planned], self.datasets)[planned.trial_id],

@@ -168,6 +168,9 @@ class AdaptiveSearch:
         Returns:
             Optuna's trial as it is now.
         """
+        known = self._study.get_trials(deepcopy=False)[number]
+        if known.state.is_finished():  # and was trained again, since its rows were lost
+            return known
         state = state_of(rows["status"])
         values = self._outcomes.values(rows) if state == TrialState.COMPLETE else None
         if state in MEASURED_STATES:
@@ -177,7 +180,7 @@ class AdaptiveSearch:
             for column, mean in self._outcomes.constrained(rows).items():
                 proposal.set_user_attr(column, mean)
         self._asked.pop(number, None)
-        return self._study.tell(number, values, state, skip_if_finished=True)
+        return self._study.tell(number, values, state)
 
     def restore(
         self, trials: pd.DataFrame, epochs: pd.DataFrame, points: Mapping[str, Trial]
@@ -193,9 +196,11 @@ class AdaptiveSearch:
 
         Returns:
             Configurations that Optuna has proposed and of which not all trials are committed, to
-            be trained on.
+            be trained on; also where Optuna was told of them and their rows were lost since, but
+            in a database, which may hold points of others.
         """
-        known = set(points) & set(trials["trial_id"])
+        committed = set(trials["trial_id"])
+        known = set(points) & committed
         told: set[str] = set()
         waiting = []
         for frozen in self._study.get_trials(deepcopy=False):
@@ -210,11 +215,24 @@ class AdaptiveSearch:
                     self.tell(frozen.number, trials[trials["trial_id"].isin(ids)])
                 else:
                     waiting.append(self._configuration(frozen.number, frozen.params))
+            elif self._strategy.storage is None and not committed.issuperset(ids):
+                waiting.append(self._configuration(frozen.number, frozen.params))
         new = [points[trial_id] for trial_id in trials["trial_id"] if trial_id in known - told]
         self._add(new, trials, epochs)
         # This process would else draw what the first one drew.
         self._study.sampler = build_sampler(self._strategy, len(self._known))
         return waiting
+
+    def adopt(self, trial: Trial) -> Configuration | None:
+        """Let Optuna propose the configuration of a trial that is in training already.
+
+        Returns:
+            The configuration; None if Optuna knows of it.
+        """
+        name = self._plan(trial).trial_id
+        if any(name in ids for ids in self._known):
+            return None
+        return self.ask(self._space.parameters_of(trial))
 
     def add(self, points: Sequence[FrozenTrial]) -> None:
         """Let Optuna know of points that others have tried; they are none of those to propose."""

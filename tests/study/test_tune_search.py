@@ -1,16 +1,22 @@
 """A searcher called as Tune calls it: packs out, results in, failures, and a restart."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ray import cloudpickle
+from ray.tune import PlacementGroupFactory
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
+from ray.tune.utils.serialization import TuneFunctionEncoder
 
 from search_spaces import BadInput, Trial, load_spec, stack_key
 from study import PackPruning, PackSearcher, pack_rows, tune_search
@@ -160,33 +166,92 @@ def test_lanes_of_a_stopped_pack_are_pruned_but_for_those_that_had_ended() -> No
     assert set(told["epochs_trained"]) == {0}
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(sorted(POINTS)), st.lists(st.booleans(), max_size=6))
-def test_restored_it_goes_on_without_repeating(
-    tmp_path: Path, kind: str, steps: list[bool]
+class Run:
+    """A searcher in a run of Tune's: what Tune knows of its packs, and snapshots of both."""
+
+    def __init__(self, spec: Mapping[str, Any], folder: Path) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.searcher = PackSearcher(spec)
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.ended: dict[str, str] = {}
+
+    def suggest(self, name: str) -> None:
+        config = self.searcher.suggest(name)
+        if config not in (None, Searcher.FINISHED):
+            self.configs[name] = config
+
+    def end(self, name: str, status: str = "TERMINATED") -> None:
+        self.ended[name] = status
+        if status == "ERROR":
+            self.searcher.on_trial_complete(name, error=True)
+        else:
+            finish(self.searcher, name, self.configs[name])
+
+    def save_tune(self) -> None:
+        """Write the state of Tune's trials, as Tune does."""
+        known = []
+        for name, config in self.configs.items():
+            trial = TuneTrial("PackTrainable", config=config, trial_id=name, stub=True)
+            trial.placement_group_factory = PlacementGroupFactory([{"CPU": 1}])
+            trial.status = self.ended.get(name, "RUNNING")
+            if trial.status == "TERMINATED":
+                trial.run_metadata.last_result = result_of(config)
+            known.append(trial.get_json_state())
+        state = json.dumps({"trial_data": known}, cls=TuneFunctionEncoder)
+        (self.folder / "experiment_state-1.json").write_text(state)
+
+    def save_searcher(self) -> None:
+        self.searcher.save(str(self.folder / "state"))
+
+    def restored(self) -> PackSearcher:
+        again = PackSearcher(self.spec)
+        again.restore(str(self.folder / "state"))
+        return again
+
+    def save(self) -> None:
+        self.save_tune()
+        self.save_searcher()
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(sorted(POINTS)),
+    st.lists(st.booleans(), max_size=6),
+    st.integers(0, 6),
+    st.sampled_from(["tune", "searcher"]),
+)
+def test_restored_it_loses_and_repeats_nothing(
+    tmp_path: Path, kind: str, steps: list[bool], moment: int, older: str
 ) -> None:
+    """Also where the driver was killed while Tune copied its state and ours to its storage."""
     spec, count = POINTS[kind]
-    searcher = PackSearcher(spec)
-    configs: dict[str, dict[str, Any]] = {}
+    run = Run(spec, tmp_path)
+    run.save()
+    known: tuple[Any, Any, Any] = run.searcher.trials, {}, {}
     for number, done in enumerate(steps):
-        name = f"t{number}"
-        if done and searcher.running:
-            oldest = next(iter(searcher.running))
-            finish(searcher, oldest, configs[oldest])
-        elif (config := searcher.suggest(name)) not in (None, Searcher.FINISHED):
-            configs[name] = config
-    searcher.save(str(tmp_path / "state"))
-    again, followed = cloudpickle.loads(cloudpickle.dumps((searcher, PackPruning(searcher))))
-    assert followed._searcher is again
-    assert not again.running
-    again.restore(str(tmp_path / "state"))
-    assert again.trials.equals(searcher.trials)
+        if done and run.searcher.running:
+            run.end(next(iter(run.searcher.running)))
+        else:
+            run.suggest(f"t{number}")
+        if number < moment or older == "searcher":
+            run.save_tune()
+            known = run.searcher.trials, dict(run.configs), dict(run.ended)
+        if number < moment or older == "tune":
+            run.save_searcher()
+    again = run.restored()
+    trials, configs, ended = known
+    pd.testing.assert_frame_equal(again.trials, trials)
+    assert again.running.keys() == configs.keys() - ended.keys()
     for name in list(again.running):  # Tune goes on with these
         finish(again, name, configs[name])
     more = drain(again)
     named = [name for config in (configs | more).values() for name in config["trial_ids"]]
-    assert len(named) == len(set(named)) == count
-    assert len(again.trials) == count
+    assert len(named) == len(set(named))
+    assert sorted(again.trials["trial_id"]) == sorted(named)
+    assert len(named) == count
     if kind == "optuna":
         assert isinstance(again._queue, ProposalQueue)
         told = again._queue._search._study.get_trials()
@@ -196,12 +261,31 @@ def test_restored_it_goes_on_without_repeating(
             assert trial.value == pytest.approx(values.loc[trial.user_attrs["trial_ids"]].mean())
 
 
-def test_a_pack_in_flight_that_tune_leaves_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pickled_searcher_has_not_begun() -> None:
     searcher = PackSearcher(SPEC)
     searcher.suggest("a")
-    searcher.save(str(tmp_path / "state"))
-    again = PackSearcher(SPEC)
-    again.restore(str(tmp_path / "state"))
+    again, followed = cloudpickle.loads(cloudpickle.dumps((searcher, PackPruning(searcher))))
+    assert followed._searcher is again
+    assert not again.running
+
+
+def test_what_failed_alone_is_known_to_have_failed(tmp_path: Path) -> None:
+    run = Run(SPEC | {"resources": {"pack_size": 1}}, tmp_path)
+    for name in "ab":
+        run.suggest(name)
+    run.end("a")
+    run.end("b", "ERROR")
+    run.save()
+    again = run.restored()
+    assert sorted(again.trials["status"]) == ["completed", "failed"]
+    assert len(drain(again)) == 10
+
+
+def test_a_pack_in_flight_that_tune_leaves_is_not_waited_for(tmp_path: Path) -> None:
+    run = Run(SPEC, tmp_path)
+    run.suggest("a")
+    run.save()
+    again = run.restored()
     drain(again)
     assert list(again.running) == ["a"]
     again.on_trial_complete("a", error=True)  # too late to go on one by one
@@ -209,14 +293,13 @@ def test_a_pack_in_flight_that_tune_leaves_is_not_waited_for(tmp_path: Path) -> 
 
 
 def test_a_pack_in_flight_that_fails_at_once_goes_on_one_by_one(tmp_path: Path) -> None:
-    searcher = PackSearcher(SPEC)
-    config = searcher.suggest("a")
-    searcher.save(str(tmp_path / "state"))
-    again = PackSearcher(SPEC)
-    again.restore(str(tmp_path / "state"))
+    run = Run(SPEC, tmp_path)
+    run.suggest("a")
+    run.save()
+    again = run.restored()
     again.on_trial_result("a", {})
     again.on_trial_complete("a", error=True)
-    assert again.suggest("b")["trial_ids"] == config["trial_ids"][:1]
+    assert again.suggest("b")["trial_ids"] == run.configs["a"]["trial_ids"][:1]
     finish(again, "b", {"trials": [], "trial_ids": []})
     named = [name for config in drain(again).values() for name in config["trial_ids"]]
     assert len(named) == len(set(named)) == 11
