@@ -32,9 +32,19 @@ def work(spec):
     return sum(trial.epochs * (trial.dataset.train_images or 60_000) for trial in plan_trials(spec))
 
 
+SWEEPS = (
+    "dense-mnist",
+    "dense-mnist-gaussian",
+    "dense-tiles",
+    "dense-tiles-gaussian",
+    "conv",
+    "conv-gaussian",
+)
+
+
 def test_paper_sweeps_the_paper_s_nets_at_its_latent_dimension():
     parts = plan_parts(load_spec("paper"))
-    swept = [t for p in ("dense-mnist", "dense-tiles", "conv", "conv-gaussian") for t in parts[p]]
+    swept = [trial for part in SWEEPS for trial in parts[part]]
     assert {t.latent_dim for t in swept} == {16}
     assert {(t.dataset.label, t.architecture.name) for t in swept} == {
         ("mnist", "dense-256-32-24"),
@@ -88,7 +98,7 @@ def test_paper_full_holds_the_sweeps_of_paper_and_more():
     """So that it takes over what has been trained, and says what training for longer changes."""
     narrow, wide = plan_parts(load_spec("paper")), plan_trials(load_spec("paper-full"))
     known = {trial.model_dump_json() for trial in wide}
-    for part in ("dense-mnist", "dense-tiles", "conv", "conv-gaussian"):
+    for part in SWEEPS:
         assert {trial.model_dump_json() for trial in narrow[part]} < known
     assert {trial.decoder for trial in wide} == {"bernoulli", "gaussian", "gaussian_learned"}
     for name in ("learning_rate", "epochs", "beta"):

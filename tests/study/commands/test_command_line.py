@@ -248,7 +248,7 @@ def test_plans_on_gpus_that_cannot_be(
 def test_presets_are_listed_with_their_parts_and_scales() -> None:
     output = invoke("presets").output
     paper = output[output.index("\npaper ") :].split("\nquickstart")[0]
-    assert "parts: dense-mnist, dense-tiles, conv" in paper
+    assert "parts: dense-mnist, dense-mnist-gaussian, dense-tiles" in paper
     assert "scales: small" in paper
     assert output.count("scales:") == 1, "the other presets have none"
 
