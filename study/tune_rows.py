@@ -45,7 +45,8 @@ def packs_of_tune(folder: Path) -> dict[str, TunePack]:
         folder: Where Tune keeps the state of the run: its newest snapshot is read, as Tune does.
     """
     newest = max(folder.glob("experiment_state-*.json"), key=lambda path: path.name)
-    state = json.loads(newest.read_text(), cls=TuneFunctionDecoder)
+    # Trusted as much as Tune trusts it, which has just read the same file in the same way.
+    state = json.loads(newest.read_text(), cls=TuneFunctionDecoder, allow_cloudpickle=True)
     packs = {}
     for described, metadata in state["trial_data"]:
         trial = TuneTrial.from_json_state(described, stub=True)

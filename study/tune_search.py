@@ -237,17 +237,20 @@ class PackSearcher(Searcher):
                 f"Tuner.restore: the run began with numerics version {saved}, and this vae-study "
                 f"has {NUMERICS_VERSION}, which gives other numbers; start a new Tuner"
             )
-        rows, self._optuna, self._finished = state
-        self.running, self._rows = {}, {}
+        rows, optuna, finished = state
+        running, known_rows = {}, {}
         for trial_id, known in packs_of_tune(Path(checkpoint_path).parent).items():
             ids = [member.trial_id for member in known.pack.members]
             if known.status == "TERMINATED":
                 ended = ended_rows(self.spec.study, known.pack, known.result)
-                self._rows |= {row["trial_id"]: row for row in ended}
+                known_rows |= {row["trial_id"]: row for row in ended}
             elif known.status == "ERROR":
-                self._rows = {name: rows[name] for name in ids if name in rows} | self._rows
+                known_rows = {name: rows[name] for name in ids if name in rows} | known_rows
             else:
-                self.running[trial_id] = known.pack
+                running[trial_id] = known.pack
+        # All at once: where this fails, Tune begins the run again, with this searcher.
+        self.running, self._rows = running, known_rows
+        self._optuna, self._finished = optuna, finished
         self._own, self._queue = set(), None
 
     def __reduce__(self) -> Any:

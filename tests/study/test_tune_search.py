@@ -198,7 +198,8 @@ class Run:
             if trial.status == "TERMINATED":
                 trial.run_metadata.last_result = result_of(config)
             known.append(trial.get_json_state())
-        state = json.dumps({"trial_data": known}, cls=TuneFunctionEncoder)
+        other = {"stopper": self.folder}  # that JSON does not have
+        state = json.dumps({"trial_data": known, "runner_data": other}, cls=TuneFunctionEncoder)
         (self.folder / "experiment_state-1.json").write_text(state)
 
     def save_searcher(self) -> None:
