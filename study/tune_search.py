@@ -238,7 +238,8 @@ class PackSearcher(Searcher):
                 f"has {NUMERICS_VERSION}, which gives other numbers; start a new Tuner"
             )
         rows, optuna, finished = state
-        running, known_rows = {}, {}
+        running: dict[str, PlannedPack] = {}
+        known_rows: dict[str, dict[str, Any]] = {}
         for trial_id, known in packs_of_tune(Path(checkpoint_path).parent).items():
             ids = [member.trial_id for member in known.pack.members]
             if known.status == "TERMINATED":
