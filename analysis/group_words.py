@@ -14,6 +14,7 @@ __all__ = [
     "in_natural_order",
     "naturally",
     "setting_labels",
+    "without_common",
 ]
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
@@ -26,12 +27,35 @@ def describe_group(group: pd.Series) -> str:
 
 def describe_setting(group: pd.Series) -> str:
     """Put a group into words without dataset and beta: "dense-256-32-24, initialisation torch"."""
-    words = [str(group["architecture"])]
+    return ", ".join([str(group["architecture"]), *_varied_words(group)])
+
+
+def without_common(groups: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Part what some groups have in common from what tells them apart.
+
+    Args:
+        groups: A row per group, with the columns that `group_columns` named.
+
+    Returns:
+        The groups without those hyperparameters that are the same for all, and these in words:
+        "decoder bernoulli, epochs 40"; "" where there are none, where there is one group only, and
+        where groups are of ranges of values.
+    """
+    varied = [name for name in WHERE_VARIED if name in groups.columns]
+    ranges = {end for name in varied for end in range_ends(name)}
+    if len(groups) < 2 or ranges & set(groups.columns):
+        return groups, ""
+    same = [name for name in varied if groups[name].eq(groups[name].iloc[0]).all()]
+    return groups.drop(columns=same), ", ".join(_varied_words(groups.iloc[0][same]))
+
+
+def _varied_words(group: pd.Series) -> list[str]:
+    words = []
     for name in WHERE_VARIED:
         if name in group.index and not pd.isna(group[name]):
             value = group[name] if isinstance(group[name], str) else _number_words(group, name)
             words.append(f"{name.replace('_', ' ')} {value}")
-    return ", ".join(words)
+    return words
 
 
 def setting_labels(trials: pd.DataFrame) -> "pd.Series[str]":

@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.charts.evolution import evolution_chart, learning_chart
 from analysis.charts.rate_distortion import rate_distortion_chart
-from analysis.group_words import describe_group, naturally
+from analysis.group_words import describe_group, naturally, without_common
 from analysis.groups import group_columns, with_group_values
 from analysis.report.content import Block, Figure, Section, Statement
 from analysis.report.notable import notable_trials
@@ -37,6 +37,7 @@ def training_section(tables: StudyTables) -> Section:
     shown = representative_trials(tables.trials)
     shown = shown[shown["trial_id"].isin(tables.shown_epochs["trial_id"])]
     groups = shown[group_columns(tables.trials[tables.trials["status"] == "completed"])]
+    groups, common = without_common(groups)
     labels = pd.Series(
         [
             f"{describe_group(group)}, latent_dim {latent_dim}"
@@ -53,7 +54,7 @@ def training_section(tables: StudyTables) -> Section:
             "learning",
             "One trial of each group (of at most seven groups, spread over all): the one with the "
             "largest latent_dim. A count that still falls, or a law still far from 1, says that "
-            "more epochs would change the answer.",
+            "more epochs would change the answer." + (f" All have {common}." if common else ""),
             learning_chart(tables.shown_epochs, labels),
         ),
         *_evolution(tables.shown_units, labels),

@@ -2,7 +2,13 @@ import pandas as pd
 import pytest
 
 from analysis.final_units import final_units
-from analysis.group_words import describe_group, in_natural_order, naturally, setting_labels
+from analysis.group_words import (
+    describe_group,
+    in_natural_order,
+    naturally,
+    setting_labels,
+    without_common,
+)
 from analysis.groups import group_columns, has_variance_part, with_group_values
 from study.tables import TRIALS, UNITS
 from tests.analysis.tables import trials_of, units_of
@@ -29,6 +35,24 @@ def test_a_learned_variance_is_a_result_and_parts_nothing() -> None:
     assert "decoder_variance" in group_columns(trials_of(fixed))
     both = with_group_values(trials_of([*learned, *fixed]))
     assert both["decoder_variance"].isna().tolist() == [True, True, False, False]
+
+
+def test_what_groups_have_in_common_is_said_once() -> None:
+    groups = pd.DataFrame(
+        {
+            "architecture": ["a", "a"],
+            "decoder": ["bernoulli", "bernoulli"],
+            "decoder_variance": [float("nan")] * 2,
+            "epochs": [40, 40],
+            "initialisation": ["glorot", "torch"],
+        }
+    )
+    apart, common = without_common(groups)
+    assert common == "decoder bernoulli, epochs 40"
+    assert list(apart) == ["architecture", "decoder_variance", "initialisation"]
+    for alone in (groups.head(1), groups.head(0), groups.assign(beta_from=1.0, epochs_from=1.0)):
+        kept, nothing = without_common(alone)
+        assert (kept is alone, nothing) == (True, "")
 
 
 def test_groups_in_words() -> None:
