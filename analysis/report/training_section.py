@@ -36,37 +36,41 @@ def training_section(tables: StudyTables) -> Section:
     """Compose the section from the representative trials' history."""
     shown = representative_trials(tables.trials)
     shown = shown[shown["trial_id"].isin(tables.shown_epochs["trial_id"])]
-    groups = shown[group_columns(tables.trials[tables.trials["status"] == "completed"])]
-    groups, common = without_common(groups)
-    labels = pd.Series(
-        [
-            f"{describe_group(group)}, latent_dim {latent_dim}"
-            for (_, group), latent_dim in zip(groups.iterrows(), shown["latent_dim"], strict=True)
-        ],
-        index=pd.Index(shown["trial_id"]),
-        dtype="str",
-    )
+    completed = tables.trials[tables.trials["status"] == "completed"]
+    groups = shown[[*group_columns(completed), "latent_dim"]].set_axis(shown["trial_id"])
     if shown.empty:
         none = Statement("No trial has completed yet, so there are no curves.", warns=True)
         return Section("training", "Training", (none,))
+    labels, common = _labels(groups)
     blocks: list[Block] = [
         Figure(
             "learning",
             "One trial of each group (of at most seven groups, spread over all): the one with the "
             "largest latent_dim. A count that still falls, or a law still far from 1, says that "
-            "more epochs would change the answer." + (f" All have {common}." if common else ""),
+            f"more epochs would change the answer.{common}",
             learning_chart(tables.shown_epochs, labels),
         ),
-        *_evolution(tables.shown_units, labels),
+        *_evolution(tables.shown_units, groups),
         _rate_distortion(tables.trials),
     ]
     return Section("training", "Training", tuple(blocks))
 
 
-def _evolution(units: pd.DataFrame, labels: "pd.Series[str]") -> list[Block]:
+def _labels(groups: pd.DataFrame) -> tuple["pd.Series[str]", str]:
+    """Return what to call trials, by trial_id, and a sentence on what they have in common."""
+    apart, common = without_common(groups)
+    words = [
+        f"{describe_group(group)}, latent_dim {group['latent_dim']}"
+        for _, group in apart.iterrows()
+    ]
+    labels = pd.Series(words, index=groups.index, dtype="str")
+    return labels, f" All have {common}." if common else ""
+
+
+def _evolution(units: pd.DataFrame, groups: pd.DataFrame) -> list[Block]:
     train = units[(units["split"] == "train") & (units["unit"] < MOST_UNITS_DRAWN)]
     recorded = train.groupby("trial_id")["epoch"].nunique()
-    drawn = [trial_id for trial_id in labels.index if recorded.get(trial_id, 0) > 1]
+    drawn = [trial_id for trial_id in groups.index if recorded.get(trial_id, 0) > 1]
     if not drawn:
         return [
             Statement(
@@ -74,11 +78,12 @@ def _evolution(units: pd.DataFrame, labels: "pd.Series[str]") -> list[Block]:
                 "records the units after every epoch."
             )
         ]
-    chart = evolution_chart(train[train["trial_id"].isin(drawn[:MOST_EVOLUTIONS])], labels)
+    labels, common = _labels(groups.loc[drawn[:MOST_EVOLUTIONS]])
+    chart = evolution_chart(train[train["trial_id"].isin(labels.index)], labels)
     caption = (
         "Each unit along training (the paper's figure 5, whose “variance of latent variables” may "
         "mean either quantity). An active unit ends with Var μ near 1 and mean σ² near 0, an "
-        "inactive one the other way round; units on the way between have not converged."
+        f"inactive one the other way round; units on the way between have not converged.{common}"
     )
     return [Figure("evolution", caption, chart)]
 
