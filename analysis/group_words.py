@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 import pandas as pd
 
@@ -11,22 +12,32 @@ __all__ = [
     "beta_words",
     "describe_group",
     "describe_setting",
+    "hyperparameter_words",
     "in_natural_order",
     "naturally",
     "setting_labels",
     "without_common",
 ]
 
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+_PHRASES: Final = {
+    "objective": "{}",
+    "decoder": "{}",
+    "initialisation": "{} init",
+    "learning_rate_schedule": "{} rate",
+    "batch_size": "batches of {}",
+    "epochs": "{} epochs",
+    "precision": "{}",
+}
+_NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 def describe_group(group: pd.Series) -> str:
-    """Put a group into words: "dense-256-32-24, initialisation torch, on mnist, β = 1"."""
+    """Put a group into words: "dense-256-32-24, torch init on mnist, β = 1"."""
     return f"{describe_setting(group)} on {group['dataset']}, {_beta_words(group)}"
 
 
 def describe_setting(group: pd.Series) -> str:
-    """Put a group into words without dataset and beta: "dense-256-32-24, initialisation torch"."""
+    """Put a group into words without dataset and beta: "dense-256-32-24, torch init"."""
     return ", ".join([str(group["architecture"]), *_varied_words(group)])
 
 
@@ -38,7 +49,7 @@ def without_common(groups: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
     Returns:
         The groups without those hyperparameters that are the same for all, and these in words:
-        "decoder bernoulli, epochs 40"; "" where there are none, where there is one group only, and
+        "bernoulli, 40 epochs"; "" where there are none, where there is one group only, and
         where groups are of ranges of values.
     """
     varied = [name for name in WHERE_VARIED if name in groups.columns]
@@ -54,8 +65,13 @@ def _varied_words(group: pd.Series) -> list[str]:
     for name in WHERE_VARIED:
         if name in group.index and not pd.isna(group[name]):
             value = group[name] if isinstance(group[name], str) else _number_words(group, name)
-            words.append(f"{name.replace('_', ' ')} {value}")
+            words.append(hyperparameter_words(name, value))
     return words
+
+
+def hyperparameter_words(name: str, value: str) -> str:
+    """Return the value of a hyperparameter in words: "40 epochs", "decoder variance 0.5"."""
+    return _PHRASES.get(name, f"{name.replace('_', ' ')} {{}}").format(value)
 
 
 def setting_labels(trials: pd.DataFrame) -> "pd.Series[str]":

@@ -9,6 +9,7 @@ from typing import Final
 
 import pandas as pd
 
+from analysis.group_words import hyperparameter_words
 from analysis.groups import has_variance_part, with_set_variance
 from analysis.paper import PAPER_NETS, PaperNet
 
@@ -104,7 +105,7 @@ def conv_against_dense(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def setting_template(row: pd.Series) -> tuple[str, list[str]]:
-    """Put a setting into words: "β = {:g}, initialisation glorot".
+    """Put a setting into words: "β = {:g}, glorot init".
 
     Returns:
         A format string, and the columns of its numbers.
@@ -112,11 +113,10 @@ def setting_template(row: pd.Series) -> tuple[str, list[str]]:
     words, numbers = [], []
     for name in _SETTING:
         if name in row.index and not pd.isna(row[name]):
-            label = "β =" if name == "beta" else name.replace("_", " ")
             if isinstance(row[name], str):
-                words.append(f"{label} {row[name]}")
+                words.append(hyperparameter_words(name, row[name]))
             else:
-                words.append(f"{label} {{:g}}")
+                words.append("β = {:g}" if name == "beta" else hyperparameter_words(name, "{:g}"))
                 numbers.append(name)
     return ", ".join(words), numbers
 

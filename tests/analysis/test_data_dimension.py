@@ -43,7 +43,7 @@ def test_cross_checks_put_all_answers_in_one_table() -> None:
     mle = rows.loc["MLE", "20 neighbours"]
     assert pd.isna(mle["value"])
     assert mle["note"] == "too few"
-    exact = rows.loc["probabilistic PCA", "linear, decoder gaussian, decoder variance 1.5, β = 1"]
+    exact = rows.loc["probabilistic PCA", "linear, gaussian, decoder variance 1.5, β = 1"]
     assert (exact["value"], exact["active_units"], exact["sample_size"]) == (3, 2, 1_000)
     vae = rows.loc["VAE", "β = 1, 3 of 4 groups saturated"]
     assert (vae["value"], vae["lowest"], vae["highest"]) == (9.5, 8.0, 14.0)

@@ -48,7 +48,7 @@ def test_what_groups_have_in_common_is_said_once() -> None:
         }
     )
     apart, common = without_common(groups)
-    assert common == "decoder bernoulli, epochs 40"
+    assert common == "bernoulli, 40 epochs"
     assert list(apart) == ["architecture", "decoder_variance", "initialisation"]
     for alone in (groups.head(1), groups.head(0), groups.assign(beta_from=1.0, epochs_from=1.0)):
         kept, nothing = without_common(alone)
@@ -63,11 +63,11 @@ def test_groups_in_words() -> None:
     trials = trials_of(rows)
     groups = trials[group_columns(trials)]
     assert describe_group(groups.iloc[0]) == (
-        "dense-16, decoder bernoulli, learning rate 0.001 on tiles, β = 0.5"
+        "dense-16, bernoulli, learning rate 0.001 on tiles, β = 0.5"
     )
     assert setting_labels(groups).tolist() == [
-        "dense-16, decoder bernoulli, learning rate 0.001",
-        "dense-16, decoder gaussian, learning rate 0.25",
+        "dense-16, bernoulli, learning rate 0.001",
+        "dense-16, gaussian, learning rate 0.25",
     ]
 
 

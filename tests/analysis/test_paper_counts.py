@@ -104,9 +104,9 @@ def test_settings_are_what_varies_and_a_learned_variance_is_none() -> None:
     counts = paper_counts(trials)
     assert sorted(counts["mean"]) == [5.0, 7.5, 9.0]
     assert set(setting_words(counts)) == {
-        "β = 1, decoder bernoulli, initialisation torch",
-        "β = 1, decoder gaussian, decoder variance 0.5, initialisation glorot",
-        "β = 1, decoder gaussian_learned, initialisation glorot",
+        "β = 1, bernoulli, torch init",
+        "β = 1, gaussian, decoder variance 0.5, glorot init",
+        "β = 1, gaussian_learned, glorot init",
     }
     assert set(setting_words(counts[["beta"]], without="beta")) == {"as in the spec"}
 
@@ -189,4 +189,4 @@ def test_the_chart_has_a_panel_per_net_and_the_papers_line() -> None:
         ("table II: dense-512-256-64-32 on tiles", 8),
         ("figure 12: paper-conv on tiles", 12),
     }
-    assert {row["setting"] for row in rows} == {"initialisation glorot", "initialisation torch"}
+    assert {row["setting"] for row in rows} == {"glorot init", "torch init"}
