@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from search_spaces.fields import Count, Seed, SpecModel, Text
 
-__all__ = ["Comparison", "Goal", "NamedTool", "OptunaStrategy"]
+__all__ = ["Comparison", "Goal", "NamedTool", "OptunaStrategy", "PruneOn"]
 
 _COMPARISON = re.compile(r"\s*(\w+)\s*(==|<=|>=)\s*([-+0-9.eE]+)\s*")
 
@@ -126,6 +126,8 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
+PruneOn: TypeAlias = Literal["both", "constraints_first", "objective"]
+
 Tool: TypeAlias = Annotated[
     NamedTool, BeforeValidator(_named, json_schema_input_type=str | dict[str, Any])
 ]
@@ -149,8 +151,9 @@ class OptunaStrategy(SpecModel):
         sampler: Who proposes: any of Optuna's samplers, with its options.
         pruner: Who gives points up before their last epoch: any of Optuna's pruners, with its
             options; nobody by default.
-        prune_on: What the pruner compares: "constraints_first" (what violates the constraints less
-            is better, and the objective decides where that is equal), or the "objective" alone.
+        prune_on: What the pruner compares: the "objective", as Optuna does by itself;
+            "constraints_first" (what violates the constraints less is better, and the objective
+            decides where that is equal); or "both", to give up what is hopeless in either way.
         first: Points to try before all others: values by axis, where not all have to be given.
         warm_start: Studies in the same storage whose finished trials, those that are points of
             this space, Optuna knows from the start.
@@ -168,7 +171,7 @@ class OptunaStrategy(SpecModel):
         options={"multivariate": True, "group": True, "constant_liar": True},
     )
     pruner: Tool | None = None
-    prune_on: Literal["constraints_first", "objective"] = "constraints_first"
+    prune_on: PruneOn = "both"
     first: tuple[dict[str, Any], ...] = ()
     warm_start: Annotated[
         tuple[Text, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])

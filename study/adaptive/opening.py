@@ -101,7 +101,7 @@ def check_strategy(part: Part) -> None:
                 f"{', '.join(each_epoch)}, or leave the pruner out"
             )
         for place, constraint in enumerate(constraints):
-            if strategy.prune_on == "constraints_first" and constraint.column not in each_epoch:
+            if strategy.prune_on != "objective" and constraint.column not in each_epoch:
                 raise BadInput(
                     f"strategy.constraints.{place}: {constraint.column!r} is known at the end "
                     f"only, and {strategy.pruner.name!r} goes by the constraints after every "

@@ -52,7 +52,7 @@ class Outcomes:
     @classmethod
     def of(cls, strategy: OptunaStrategy) -> "Outcomes":
         """Look for what a strategy seeks."""
-        along = strategy.pruner is not None and strategy.prune_on == "constraints_first"
+        along = strategy.pruner is not None and strategy.prune_on != "objective"
         return cls(strategy.objectives, strategy.constraints, along)
 
     def values(self, rows: pd.DataFrame) -> list[float]:

@@ -145,7 +145,7 @@ class AdaptiveSearch:
                 known = frozen.user_attrs.get(VIOLATIONS, {})
                 proposal.set_user_attr(VIOLATIONS, known | {str(epoch): violation})
             proposal.report(mean, epoch)
-        return should_prune(self._study, number)
+        return should_prune(self._study, number, self._strategy.prune_on)
 
     def violation(self, rows: pd.DataFrame) -> float | None:
         """Return by how much a configuration violates the constraints, their sum, along the way.
@@ -219,8 +219,7 @@ class AdaptiveSearch:
                 waiting.append(self._configuration(frozen.number, frozen.params))
         new = [points[trial_id] for trial_id in trials["trial_id"] if trial_id in known - told]
         self._add(new, trials, epochs)
-        # This process would else draw what the first one drew.
-        self._study.sampler = build_sampler(self._strategy, len(self._known))
+        self._draw_anew()
         return waiting
 
     def adopt(self, trial: Trial) -> Configuration | None:
@@ -232,7 +231,9 @@ class AdaptiveSearch:
         name = self._plan(trial).trial_id
         if any(name in ids for ids in self._known):
             return None
-        return self.ask(self._space.parameters_of(trial))
+        adopted = self.ask(self._space.parameters_of(trial))
+        self._draw_anew()
+        return adopted
 
     def add(self, points: Sequence[FrozenTrial]) -> None:
         """Let Optuna know of points that others have tried; they are none of those to propose."""
@@ -242,6 +243,10 @@ class AdaptiveSearch:
         """Return the values that a user attribute has in Optuna's trials."""
         trials = self._study.get_trials(deepcopy=False)
         return {str(t.user_attrs[name]) for t in trials if name in t.user_attrs}
+
+    def _draw_anew(self) -> None:
+        """Let the sampler draw from here on: it would else draw what an earlier process drew."""
+        self._study.sampler = build_sampler(self._strategy, len(self._known))
 
     def _add(self, ours: list[Trial], trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
         """Add finished configurations that Optuna does not know."""

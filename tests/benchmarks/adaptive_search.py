@@ -32,9 +32,10 @@ SIDES: dict[str, dict[str, Any]] = {
     TPE: {"pruner": PRUNER},
     "tpe": {},
     "tpe-objective": {"pruner": PRUNER, "prune_on": "objective"},
+    "tpe-constraints": {"pruner": PRUNER, "prune_on": "constraints_first"},
 }
 """What differs between the studies, whose sampler is TPE by default: `tpe` is never pruned,
-`tpe-objective` as if there were no constraint."""
+`tpe-objective` as if there were no constraint, `tpe-constraints` by these first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Options:
         points: Points of a random study.
         adaptive_points: Points of the others, so many that they use their epochs up.
         seeds: Pairs of studies.
+        first_seed: Seed of the first pair.
         epochs: Epochs of a trial that is not pruned.
         images: Training images.
         test_images: Test images.
@@ -57,6 +59,7 @@ class Options:
     points: int = 256
     adaptive_points: int = 128
     seeds: int = 5
+    first_seed: int = 0
     epochs: int = 12
     images: int = 6_000
     test_images: int = 1_000
@@ -124,7 +127,7 @@ def measure(
             )
             return trials
 
-        for seed in range(options.seeds):
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
             random = run(RANDOM, seed)
             for side, compared in pairs.items():
                 compared.append(compare(random, run(side, seed), options.most_active))
@@ -142,7 +145,7 @@ def report(options: Options, result: dict[str, Comparison]) -> str:
     ]
     for side, comparison in result.items():
         lines += ["", side, "".join(f"{column:>16}" for column in columns)]
-        for seed, pair in enumerate(comparison.pairs):
+        for seed, pair in enumerate(comparison.pairs, options.first_seed):
             cells = (f"{pair.best:.2f}", f"{pair.feasible}", f"{pair.epochs:,}")
             cells += (f"{pair.reached:.2f}", f"{pair.gap:+.2%}", f"{pair.within_after:,.0f}")
             cells += (f"{pair.share:.1%}", f"{pair.trials}", f"{pair.pruned}")
@@ -182,6 +185,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, help="of a random study")
     parser.add_argument("--adaptive-points", type=int, help="of the others")
     parser.add_argument("--seeds", type=int, help="pairs of studies")
+    parser.add_argument("--first-seed", type=int, help="of the first pair")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--images", type=int, help="training images")
     parser.add_argument("--test-images", type=int)

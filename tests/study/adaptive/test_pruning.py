@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from search_spaces import BadInput, load_spec
+from search_spaces.optuna_strategy import PruneOn
 from study.adaptive.opening import check_strategy
 from study.adaptive.proposals import ProposalQueue
 from study.adaptive.pruning import VIOLATIONS, _constraints_first, should_prune
@@ -50,12 +51,12 @@ def test_constraints_come_first_for_every_pruner_that_compares(
     study = optuna.create_study(pruner=pruner, direction=direction)
     for value, violation in [(-5.0, 3.0), (-6.0, 3.0), (-100.0, 0.0), (-110.0, 0.0)]:
         number = of_curve(study, [sign * (value - 1), sign * value], [violation, violation])
-        should_prune(study, number)  # halving notes who has come so far
+        should_prune(study, number, "constraints_first")  # halving notes who has come so far
         study.tell(number, sign * value)
     better = of_curve(study, [sign * -120.0, sign * -90.0], [0.0, 0.0])
     breaks = of_curve(study, [sign * -2.0, sign * -1.0], [5.0, 5.0])
-    assert not should_prune(study, better)
-    assert should_prune(study, breaks)
+    assert not should_prune(study, better, "constraints_first")
+    assert should_prune(study, breaks, "constraints_first")
     assert study.trials[breaks].intermediate_values == {1: sign * -2.0, 2: sign * -1.0}
     study.tell(better, state=TrialState.PRUNED)
     alone = optuna.create_study(pruner=optuna.pruners.MedianPruner(4), direction=direction)
@@ -65,6 +66,45 @@ def test_constraints_come_first_for_every_pruner_that_compares(
     plain = alone.ask()
     plain.report(sign * -90.0, 2)
     assert plain.should_prune()  # what Optuna does by itself
+
+
+@given(
+    st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 3)), min_size=2, max_size=15),
+    st.sampled_from(
+        [
+            optuna.pruners.MedianPruner(n_startup_trials=2),
+            optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+            optuna.pruners.HyperbandPruner(min_resource=1, max_resource=3, reduction_factor=3),
+        ]
+    ),
+)
+def test_by_default_both_orders_have_to_agree(
+    points: list[tuple[int, int]], pruner: optuna.pruners.BasePruner
+) -> None:
+    """Each of three studies sees the same points, one report each."""
+    verdicts: dict[PruneOn, list[bool]] = {"objective": [], "constraints_first": [], "both": []}
+    for prune_on, given_up in verdicts.items():
+        study = optuna.create_study(pruner=pruner, study_name="s")  # Hyperband's brackets go by it
+        for value, violation in points:
+            number = of_curve(study, [value], [violation])
+            given_up.append(should_prune(study, number, prune_on))
+            study.tell(number, value)
+    agreed = zip(verdicts["objective"], verdicts["constraints_first"], strict=True)
+    assert verdicts["both"] == [one and other for one, other in agreed]
+
+
+def test_good_points_whose_units_fall_asleep_late_are_kept() -> None:
+    """After an epoch they have the best objective of those with many units."""
+    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    dead = [(150.0 + n, 0.0) for n in range(6)]
+    others = [(120.0 + n, 8.0) for n in range(6)]
+    late = (100.0, 8.0)
+    for prune_on, kept in (("both", True), ("constraints_first", False), ("objective", True)):
+        study = optuna.create_study(pruner=halving)
+        for value, violation in dead + others:
+            should_prune(study, of_curve(study, [value], [violation]), prune_on)  # type: ignore[arg-type]
+        number = of_curve(study, [late[0]], [late[1]])
+        assert should_prune(study, number, prune_on) is not kept  # type: ignore[arg-type]
 
 
 @given(
@@ -115,7 +155,7 @@ def report_epoch(
     return queue.report(lanes)
 
 
-@pytest.mark.parametrize("prune_on", ["constraints_first", "objective"])
+@pytest.mark.parametrize("prune_on", ["both", "constraints_first", "objective"])
 def test_a_queue_tells_the_pruner_of_violations_unless_the_spec_says_no(prune_on: str) -> None:
     talk = Conversation(
         axes=AXES | {"seed": 0}, constraints=[CONSTRAINT], pruner=MEDIAN, prune_on=prune_on
@@ -139,7 +179,7 @@ def test_a_queue_tells_the_pruner_of_violations_unless_the_spec_says_no(prune_on
         assert hopeless == [ids[0], ids[2], ids[4]]
     else:  # it is -10 with 16 units
         assert attributes == [{"1": 8.0}]
-        assert hopeless == ids[2:]
+        assert hopeless == (ids[2:] if prune_on == "constraints_first" else [ids[2], ids[4]])
 
 
 def test_violations_are_those_of_the_mean_over_the_seeds_summed() -> None:
