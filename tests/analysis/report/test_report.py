@@ -79,7 +79,7 @@ def test_the_numbers_of_the_answer_against_plain_pandas(study: Study, report: Re
     for (architecture, initialisation, beta), group in done.groupby(
         ["architecture", "initialisation", "beta"]
     ):
-        name = f"{architecture}, initialisation {initialisation} on mnist, β = {beta:g}: "
+        name = f"{architecture}, {initialisation} init on mnist, β = {beta:g}: "
         (line,) = [text for text in texts if text.startswith(name)]
         start = int(re.search(r"latent_dim (\d+)", line)[1])  # type: ignore[index]
         plateau = group[group["latent_dim"] >= start]["active_units"]
