@@ -27,15 +27,17 @@ from tests.benchmarks.search_accounts import SHARE, WITHIN, Comparison, Pair, co
 
 RANDOM, TPE = "random", "tpe-pruned"
 PRUNER = {"name": "successive_halving", "min_resource": 3, "reduction_factor": 3}
+SAMPLER = {"name": "tpe", "multivariate": True, "group": True, "constant_liar": True}
+SAMPLER |= {"n_startup_trials": 5}  # of 10, a sixth of the epochs that there are would be random
 SIDES: dict[str, dict[str, Any]] = {
     RANDOM: {"sampler": "random"},
-    TPE: {"pruner": PRUNER},
-    "tpe": {},
-    "tpe-objective": {"pruner": PRUNER, "prune_on": "objective"},
-    "tpe-constraints": {"pruner": PRUNER, "prune_on": "constraints_first"},
+    TPE: {"sampler": SAMPLER, "pruner": PRUNER},
+    "tpe": {"sampler": SAMPLER},
+    "tpe-objective": {"sampler": SAMPLER, "pruner": PRUNER, "prune_on": "objective"},
+    "tpe-constraints": {"sampler": SAMPLER, "pruner": PRUNER, "prune_on": "constraints_first"},
 }
-"""What differs between the studies, whose sampler is TPE by default: `tpe` is never pruned,
-`tpe-objective` as if there were no constraint, `tpe-constraints` by these first."""
+"""What differs between the studies: `tpe` is never pruned, `tpe-objective` as if there were no
+constraint, `tpe-constraints` by these first."""
 
 
 @dataclass(frozen=True)
