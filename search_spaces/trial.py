@@ -12,7 +12,7 @@ from search_spaces.fields import Count, LearningRate, Positive, PositiveOrZero, 
 
 Objective = Literal["elbo", "quadratic_penalty", "no_sampling"]
 Decoder = Literal["bernoulli", "gaussian", "gaussian_learned"]
-LearningRateSchedule = Literal["cosine", "constant", "cooldown"]
+LearningRateSchedule = Literal["cosine", "constant"]
 Initialisation = Literal["glorot", "torch"]
 Precision = Literal["float32", "float64"]
 
@@ -31,8 +31,7 @@ class Trial(BaseModel):
             with one learned variance.
         decoder_variance: Variance of the "gaussian" decoder, 1 by default; None for the others.
         learning_rate: Step size of Adam at the start.
-        learning_rate_schedule: "cosine" (to zero at the last step), "constant", or "cooldown"
-            (constant, and over the last fifth of the steps linearly to zero).
+        learning_rate_schedule: "cosine" (to zero at the last step) or "constant".
         batch_size: Images per step.
         epochs: Passes over the training set.
         initialisation: How the weights start: "glorot" or "torch" (PyTorch's default).

@@ -81,11 +81,7 @@ _HYPERPARAMETERS = [
         "end for gaussian_learned (null where planned or failed); null for bernoulli",
     ),
     _column("learning_rate", _NUMBER, "Adam's learning rate at the start"),
-    _column(
-        "learning_rate_schedule",
-        _TEXT,
-        "cosine (to 0 over the epochs), constant, or cooldown (to 0 over their last fifth)",
-    ),
+    _column("learning_rate_schedule", _TEXT, "cosine (to 0 over the epochs) or constant"),
     _column("batch_size", _COUNT, "images per minibatch"),
     _column("epochs", _COUNT, "passes over the training images that were asked for"),
     _column("initialisation", _TEXT, "of the weights: glorot or torch"),

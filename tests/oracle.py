@@ -164,11 +164,6 @@ def train(trial: Trial, train_images: np.ndarray, test_images: np.ndarray, gain_
     steps = math.ceil(len(data) / trial.batch_size)
     if trial.learning_rate_schedule == "cosine":
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * trial.epochs)
-    elif trial.learning_rate_schedule == "cooldown":
-        total = steps * trial.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(total, 5 * (total - step)) / total
-        )
     initial = {k: v.clone() for k, v in model.state_dict().items()}
     curve = []
     for epoch in range(trial.epochs):

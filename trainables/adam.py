@@ -5,7 +5,7 @@ because the first optimizer object of a process imports PyTorch's compiler, whic
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import torch
@@ -14,17 +14,6 @@ from torch import Tensor
 from search_spaces import Trial
 
 __all__ = ["LaneAdam"]
-
-COOLDOWN = 0.2
-"""Part of the steps over which the schedule "cooldown" falls to zero."""
-
-FACTORS: dict[str, Callable[[int, int], float]] = {
-    "constant": lambda step, steps: 1.0,
-    "cosine": lambda step, steps: 0.5 * (1 + math.cos(math.pi * step / steps)),
-    "cooldown": lambda step, steps: min(1.0, (1 - step / steps) / COOLDOWN),
-}
-"""Schedules (Loshchilov and Hutter 2017, equation 5; Hägele et al. 2024, section 3, linear): what
-the learning rate is multiplied by after some steps of all."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults
 
@@ -44,7 +33,7 @@ class LaneAdam:
 
         Args:
             trials: The lanes' trials.
-            total_steps: Steps of the whole training, over which schedules are laid out.
+            total_steps: Steps of the whole training, over which a cosine schedule falls to zero.
             parameters: Shape (lanes, values per lane).
             gradients: Likewise; read at every step.
         """
@@ -76,6 +65,7 @@ class LaneAdam:
         Args:
             number: Steps taken before this one, since the start of training.
         """
+        cosine = 0.5 * (1 + math.cos(math.pi * number / self._total_steps))
         self._step.fill_(number + 1)
         for rate, schedule, (parameters, gradients, exp_avg, exp_avg_sq) in self._runs:
             torch._fused_adam_(
@@ -85,7 +75,7 @@ class LaneAdam:
                 [exp_avg_sq],
                 [],
                 [self._step],
-                lr=rate * FACTORS[schedule](number, self._total_steps),
+                lr=rate * cosine if schedule == "cosine" else rate,
                 beta1=BETA1,
                 beta2=BETA2,
                 eps=EPSILON,

@@ -31,7 +31,7 @@ GRIDS = st.fixed_dictionaries(
         "objective": distinct(st.sampled_from(["elbo", "quadratic_penalty", "no_sampling"])),
         "initialisation": distinct(st.sampled_from(["glorot", "torch"])),
         "learning_rate": distinct(st.sampled_from([0.001, 0.01])),
-        "learning_rate_schedule": distinct(st.sampled_from(["cosine", "constant", "cooldown"])),
+        "learning_rate_schedule": distinct(st.sampled_from(["cosine", "constant"])),
         "batch_size": distinct(st.integers(1, 9)),
         "epochs": distinct(st.integers(1, 9)),
         "precision": distinct(st.sampled_from(["float32", "float64"])),

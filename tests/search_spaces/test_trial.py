@@ -27,7 +27,7 @@ FIELDS = st.builds(
             "beta": st.floats(0, 100),
             "objective": st.sampled_from(["elbo", "quadratic_penalty", "no_sampling"]),
             "learning_rate": st.floats(1e-6, 1),
-            "learning_rate_schedule": st.sampled_from(["cosine", "constant", "cooldown"]),
+            "learning_rate_schedule": st.sampled_from(["cosine", "constant"]),
             "batch_size": st.integers(1, 1000),
             "epochs": st.integers(1, 1000),
             "initialisation": st.sampled_from(["glorot", "torch"]),

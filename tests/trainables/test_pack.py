@@ -159,7 +159,7 @@ def packs(draw: st.DrawFn) -> tuple[list[Trial], ImageData, int]:
             "objective": st.sampled_from(["elbo", "quadratic_penalty", "no_sampling"]),
             "decoder_variance": variance,
             "learning_rate": st.floats(1e-4, 1e-2),
-            "learning_rate_schedule": st.sampled_from(["cosine", "constant", "cooldown"]),
+            "learning_rate_schedule": st.sampled_from(["cosine", "constant"]),
             "initialisation": st.sampled_from(["glorot", "torch"]),
             "seed": st.integers(0, 3) | st.integers(0, 2**63 - 1),
         }
