@@ -215,18 +215,19 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print a table and write it as JSON."""
+    """Print a table, and write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--images", type=int, default=Options.images)
     parser.add_argument("--repeats", type=int, default=Options.repeats)
     parser.add_argument("--lanes", type=int, nargs="+", default=list(Options.lanes))
     parser.add_argument("--trained", type=int, default=Options.trained)
-    parser.add_argument("--json", type=Path, default=Path("trainer.json"))
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     options = Options(given.images, tuple(given.lanes), given.repeats, given.trained)
     result = measure(options, lambda text: print(text, flush=True))
     print(report(result))
-    given.json.write_text(json.dumps(result, indent=2))
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
