@@ -11,6 +11,8 @@ __all__ = ["importance_chart", "paired_effects_chart"]
 ROW_HEIGHT = 22
 MOST_EFFECTS = 40
 ABOVE, WITHIN = "interval above the noise", "not told apart from noise"
+UNKNOWN = "one seed: how much is noise is not known"
+COLOURS = {ABOVE: PALETTE[0], WITHIN: INACTIVE, UNKNOWN: INACTIVE}
 SHOWN, OPEN = "interval without zero", "no difference shown"
 
 
@@ -18,16 +20,18 @@ def importance_chart(importance: pd.DataFrame, target: str = "active units") -> 
     """Draw each hyperparameter's share of the target's variance, the largest on top.
 
     Bars are the shares, rules their 95% intervals. The dashed line is the largest share of a seed:
-    bars that do not exceed it show noise; those whose whole interval does are dark.
+    bars that do not exceed it show noise; those whose whole interval does are dark. With one seed
+    there is no such line, and none is.
 
     Args:
         importance: As `hyperparameter_importance` returns it.
         target: What was explained, in words.
     """
     known = importance.dropna(subset=["importance"])
-    known = known.assign(
-        above=(known["verdict"] == "above the noise").map({True: ABOVE, False: WITHIN})
-    )
+    seeds = known["hyperparameter"].isin(SEEDS)
+    told = (known["verdict"] == "above the noise").map({True: ABOVE, False: WITHIN})
+    known = known.assign(above=told if seeds.any() else UNKNOWN)
+    kinds = [kind for kind in COLOURS if (known["above"] == kind).any()] or [WITHIN]
     order = list(known["hyperparameter"])
     share = alt.X(
         "importance:Q", title=f"share of the variance of {target} that it explains by itself"
@@ -48,14 +52,14 @@ def importance_chart(importance: pd.DataFrame, target: str = "active units") -> 
         share.scale(domainMin=0).axis(format=".0%"),
         place,
         alt.Color("above:N", title=None)
-        .scale(domain=[ABOVE, WITHIN], range=[PALETTE[0], INACTIVE])
-        .legend(orient="bottom"),
+        .scale(domain=kinds, range=[COLOURS[kind] for kind in kinds])
+        .legend(orient="bottom", labelLimit=0),
         tooltip=tooltip,
     )
     intervals = base.mark_rule(strokeWidth=2).encode(
         alt.X("low:Q"), alt.X2("high:Q"), place, tooltip=tooltip
     )
-    floor = known[known["hyperparameter"].isin(SEEDS)].nlargest(1, "importance")
+    floor = known[seeds].nlargest(1, "importance")
     at_floor = alt.Chart(floor).encode(alt.X("importance:Q"))
     line = at_floor.mark_rule(strokeDash=[4, 3], color=ACTIVE, strokeWidth=1.5)
     name = at_floor.mark_text(align="left", dx=4, baseline="bottom", color=ACTIVE, y=-3)

@@ -86,7 +86,19 @@ def test_without_a_varied_seed_there_is_no_floor() -> None:
     trials = study()
     importance = hyperparameter_importance(trials[trials["seed"] == 0])
     chart = importance_chart(importance)
-    assert marks(chart, content(chart)) == ["bar", "rule"]
+    made = content(chart)
+    assert marks(chart, made) == ["bar", "rule"]
+    legend = made["layer"][0]["encoding"]["color"]["scale"]["domain"]
+    assert legend == ["one seed: how much is noise is not known"]
+    assert {row["above"] for row in rows_of(chart)} == set(legend)
+
+
+def test_the_legend_names_what_is_drawn() -> None:
+    importance = hyperparameter_importance(study())
+    made = content(importance_chart(importance))
+    scale = made["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"] == ["interval above the noise", "not told apart from noise"]
+    assert len(scale["range"]) == len(set(scale["range"])) == 2
 
 
 def test_effects_are_drawn_as_they_are() -> None:
