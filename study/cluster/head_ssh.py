@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import select
 import shlex
 import socket
@@ -22,7 +23,10 @@ __all__ = ["Head", "fetch", "find_head", "tunnel"]
 
 CONNECT_SECONDS = 20
 READY = "vae-study-tunnel-is-open"
-RSYNC_SAYS_AFTERWARDS = ("rsync error", "rsync: connection unexpectedly closed")
+RSYNC_SAYS_AFTERWARDS = re.compile(
+    r"rsync error|rsync: (\[\w+\] )?(connection unexpectedly closed|safe_write failed)"
+)
+"""What rsync says when ssh is gone, and ssh has said why."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _no_connection(head: Head, complaints: str) -> ClusterError:
     lines = [line.strip() for line in complaints.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(RSYNC_SAYS_AFTERWARDS)]
+    telling = [line for line in lines if not RSYNC_SAYS_AFTERWARDS.match(line)]
     reason = (telling or lines or ["no answer in time"])[-1]
     return ClusterError(f"no connection to the cluster's head {head.target}: {reason}")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from search_spaces import BadInput, load_spec
 from study import ledger
-from study.cluster import pulling
+from study.cluster import head_ssh, pulling
 from study.cluster.cluster import Cluster
 from study.cluster.errors import ClusterError
 from study.cluster.pulling import ORIGIN_FILE, pull_study
@@ -277,6 +278,28 @@ def test_a_head_that_is_not_there(cluster: Cluster, tmp_path: Path, fake_ssh: Pa
     with pytest.raises(
         ClusterError, match=r"no connection to the cluster's head me@head: .*No rou"
     ):
+        pull(cluster, tmp_path / "here")
+
+
+SSH = "ssh: connect to host head port 22: No route to host"
+RSYNC = [
+    "rsync: [Receiver] safe_write failed to write 6 bytes to fd 4: Broken pipe (32)",
+    "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]",
+    "rsync error: unexplained error (code 255) at io.c(231) [Receiver=3.2.7]",
+]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[SSH, *RSYNC], [RSYNC[0], SSH, *RSYNC[1:]], [*RSYNC, SSH], [SSH], [SSH, RSYNC[0], RSYNC[2]]],
+)
+def test_ssh_knows_why_there_is_no_connection(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """On a busy machine rsync may write to an ssh that is gone, before or after ssh says why."""
+    ended = subprocess.CompletedProcess([], 255, "", "\n".join(said) + "\n")
+    monkeypatch.setattr(head_ssh.subprocess, "run", lambda *arguments, **options: ended)
+    with pytest.raises(ClusterError, match=r"no connection to the cluster's head me@head: ssh: "):
         pull(cluster, tmp_path / "here")
 
 
