@@ -21,7 +21,7 @@ def importance_chart(importance: pd.DataFrame, target: str = "active units") -> 
 
     Bars are the shares, rules their 95% intervals. The dashed line is the largest share of a seed:
     bars that do not exceed it show noise; those whose whole interval does are dark. With one seed
-    there is no such line, and none is.
+    there is no such line, and no bar is dark.
 
     Args:
         importance: As `hyperparameter_importance` returns it.
