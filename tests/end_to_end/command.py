@@ -27,7 +27,8 @@ def environment(**more: str) -> dict[str, str]:
         ours.pop(name, None)
     if python_path := [path for path in (more.get("PYTHONPATH"), ours.get("PYTHONPATH")) if path]:
         more["PYTHONPATH"] = os.pathsep.join(python_path)
-    return ours | {"OMP_NUM_THREADS": "1"} | more
+    # Ray's workers are nice by default: they would starve beside tests that compute.
+    return ours | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"} | more
 
 
 def vae_study(
@@ -104,7 +105,9 @@ def descendants(pid: int) -> list[int]:
 
 def pack_workers(driver: int) -> list[int]:
     """Processes that train packs for this driver, and for no other."""
-    return [pid for pid in descendants(driver) if title(pid).startswith("ray::PackTrainable")]
+    # Ray names a worker after its class when it waits, and after Tune's wrapper while it trains.
+    names = ("ray::PackTrainable", "ray::ResourceTrainable")
+    return [pid for pid in descendants(driver) if title(pid).startswith(names)]
 
 
 def title(pid: int) -> str:
