@@ -1,5 +1,6 @@
 """Fixtures for data on disk: the real MNIST where it is at hand, and small IDX files."""
 
+import gc
 import gzip
 import os
 import signal
@@ -21,11 +22,20 @@ settings.load_profile("patient")
 # commands that tests start and interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Ray's workers are nice by default: on a machine of few cores they starve beside the other tests.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - it is spelt so
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D}
 _IDX_CODES["float64"] = 0x0E
 
 IdxWriter = Callable[[Path, NDArray[Any]], Path]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: a collection of garbage need not go through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

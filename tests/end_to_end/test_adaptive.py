@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 
 from tests.end_to_end.command import (
     CPUS,
+    in_this_process,
     left_over,
     started,
     succeed,
@@ -177,7 +178,8 @@ BAD = [
 
 @pytest.mark.parametrize(("change", "message"), BAD, ids=[change for change, _ in BAD])
 def test_what_cannot_be_sought_is_one_error(tmp_path: Path, change: str, message: str) -> None:
-    refused = vae_study(tmp_path, "run", write_spec(tmp_path, SPEC), "--set", change, *CPUS)
+    spec = write_spec(tmp_path, SPEC)
+    refused = in_this_process(tmp_path, "run", spec, "--set", change, *CPUS)
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr.strip().startswith(f"vae-study: {message}"), refused.stderr
     assert "Traceback" not in refused.stderr
@@ -187,7 +189,7 @@ def test_what_cannot_be_sought_is_one_error(tmp_path: Path, change: str, message
 
 def test_failures_are_not_retried_behind_optuna_s_back(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, SPEC)
-    refused = vae_study(tmp_path, "run", spec, "--retry-failed", *CPUS)
+    refused = in_this_process(tmp_path, "run", spec, "--retry-failed", *CPUS)
     assert refused.returncode == 2
     assert "--retry-failed: Optuna has been told" in refused.stderr
 
@@ -330,7 +332,8 @@ def test_a_storage_made_from_the_tables_is_what_optuna_was_told(ran: Path) -> No
     ],
 )
 def test_what_cannot_be_exported_is_one_error(ran: Path, options: list[str], message: str) -> None:
-    refused = vae_study(ran, "optuna-export", "adaptive", "--storage", "new.journal", *options)
+    export = ("optuna-export", "adaptive", "--storage", "new.journal")
+    refused = in_this_process(ran, *export, *options)
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr.startswith(f"vae-study: {message}"), refused.stderr
     assert "Traceback" not in refused.stderr

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.command import CPUS, contents, succeed, table, vae_study, write_spec
+from tests.end_to_end.command import (
+    CPUS,
+    contents,
+    in_this_process,
+    succeed,
+    table,
+    vae_study,
+    write_spec,
+)
 
 SPEC: dict[str, Any] = {
     "study": "grows",
@@ -50,7 +58,7 @@ def test_refused(
 ) -> None:
     before = contents(finished)
     path = write_spec(finished.parent, spec, "changed.yaml")
-    done = vae_study(finished, "run", path, *options, *CPUS)
+    done = in_this_process(finished, "run", path, *options, *CPUS)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("vae-study: ")
     assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from study import load_study
 from tests.end_to_end.command import (
     CPUS,
     contents,
+    in_this_process,
     left_over,
     measured,
     succeed,
@@ -58,7 +59,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "+  other-net:" in refused.stderr
     assert contents(folder / "studies" / "both") == first
 
-    succeed(folder, "run", path, "--extend", *CPUS)
+    succeed(folder, "run", path, "--extend", *CPUS, report=True)
     now = contents(folder / "studies" / "both")
     for name, data in first.items():
         if name.startswith(("trials/", "units/", "epochs/", "models/")):
@@ -179,7 +180,7 @@ def test_a_scale_is_another_study(grown: Path) -> None:
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_refused(grown: Path, command: str, options: tuple[str, ...], message: str) -> None:
     before = contents(grown)
-    done = vae_study(grown, command, "spec.yaml", *options)
+    done = in_this_process(grown, command, "spec.yaml", *options)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("vae-study: ")
     assert message in done.stderr

@@ -53,7 +53,7 @@ class Ran:
         self.study = folder / "studies" / "small"
         spec = write_spec(folder, SPEC)
         self.seen: list[int] = []
-        with started(folder, "run", spec, *CPUS) as process:
+        with started(folder, "run", spec, *CPUS, report=True) as process:
             while process.poll() is None:
                 if (self.study / "trials" / "empty.parquet").exists():
                     self.seen.append(len(pd.read_parquet(self.study / "trials")))

@@ -117,7 +117,7 @@ def test_killed_and_resumed(
     status = succeed(tmp_path, "status", "away", *storage)
     assert f"{len(there)} of {TRIALS} trials done" in status
 
-    done = vae_study(tmp_path, "resume", "away", *CPUS, *storage)
+    done = vae_study(tmp_path, "resume", "away", *CPUS, *storage, report=True)
     assert done.returncode == 0, done.stderr
     assert_undamaged(server, place, undisturbed)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("tables: ")]
@@ -210,7 +210,7 @@ def test_credentials_in_a_uri_are_found_nowhere(tmp_path: Path, server: S3Server
         ("results", "away"),
         ("status", "missing"),
     ):
-        done = vae_study(tmp_path, *command, *storage, env=env)
+        done = vae_study(tmp_path, *command, *storage, env=env, report=True)
         assert done.returncode in (0, 2), done.stderr
         outputs += [done.stdout, done.stderr]
     found = {key: data for key, data in server.objects().items() if key.startswith("secret/")}

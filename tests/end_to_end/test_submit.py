@@ -69,8 +69,8 @@ def on(head: RayHead, folder: Path, *arguments: str | Path, **options: Any) -> A
 
 def test_a_study_from_the_spec_to_the_results(head: RayHead, shared: Path, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, SMALL | {"training": {"epochs": 9}})
-    storage = ("--storage", shared / "studies")
-    ran = on(head, tmp_path, "submit", spec, "--set", "training.epochs=2", *storage)
+    shorter, storage = ("--set", "training.epochs=2"), ("--storage", shared / "studies")
+    ran = on(head, tmp_path, "submit", spec, *shorter, *storage, report=True)
     assert ran.returncode == 0, ran.stderr
     assert "small: 4 trials" in ran.stderr
     assert "vae-study-small-1" in ran.stderr
@@ -102,7 +102,7 @@ def test_a_study_from_the_spec_to_the_results(head: RayHead, shared: Path, tmp_p
     assert stopped.returncode == 0
     assert "does not run any more (succeeded)" in stopped.stdout
     # Submitted again, it has nothing to do.
-    ran = on(head, tmp_path, "submit", spec, "--set", "training.epochs=2", *storage)
+    ran = on(head, tmp_path, "submit", spec, *shorter, *storage)
     assert ran.returncode == 0
     assert "all 4 trials are done already" in ran.stdout
     assert "vae-study-small-2" in ran.stderr
@@ -249,7 +249,7 @@ def test_to_a_bucket(head: RayHead, tmp_path: Path) -> None:
     with s3_server() as server:
         storage = ("--storage", server.uri())
         spec = write_spec(tmp_path, SMALL | {"study": "bucket"})
-        ran = on(head, tmp_path, "submit", spec, *storage)
+        ran = on(head, tmp_path, "submit", spec, *storage, report=True)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "4/4 trials done" in ran.stdout
         stranger = on(head, tmp_path, "status", "bucket")
