@@ -26,7 +26,7 @@ from trainables.models import load_model
 
 SPEC: dict[str, Any] = {
     "study": "recorded",
-    "dataset": {"name": "tiles", "train_images": 1000, "test_images": 200},
+    "dataset": {"name": "tiles", "train_images": 500, "test_images": 100},
     "axes": {
         "architecture": {"family": "dense", "widths": [[32, 16], [24]]},
         "latent_dim": [2, 5],
@@ -41,7 +41,7 @@ SPEC: dict[str, Any] = {
         "reconstructions": 5,
         "encodings": 60,
         "trajectory": {"images": 2, "every_steps": 5},
-        "probe": {"name": "deterioration", "increment": 0.05, "recovery_epochs": 30},
+        "probe": {"name": "deterioration", "increment": 0.1, "recovery_epochs": 15},
     },
 }
 FURTHER = ("samples", "encodings", "probes")

@@ -49,11 +49,14 @@ simple = st.one_of(
     st.builds(
         "latent_dim {} {!r}".format,
         st.sampled_from(["in", "not in"]),
-        st.lists(numbers, min_size=1),
+        st.lists(numbers, min_size=1, max_size=4),
     ),
-    st.builds("architecture in {!r}".format, st.lists(st.sampled_from(NAMES), min_size=1)),
+    st.builds(
+        "architecture in {!r}".format, st.lists(st.sampled_from(NAMES), min_size=1, max_size=4)
+    ),
     st.builds("{!r} <= beta < {!r}".format, numbers, numbers),
 )
+# Lists and leaves are few enough for every condition to be shorter than LONGEST.
 conditions = st.recursive(
     simple,
     lambda parts: st.one_of(
