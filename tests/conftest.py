@@ -22,6 +22,9 @@ settings.load_profile("patient")
 # commands that tests start and interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Nor does any test run on a cluster of whoever runs it.
+os.environ.pop("RAY_ADDRESS", None)
+
 # One thread for each process, also without make: tests run side by side, and PyTorch's threads wait
 # for one another in loops. With two workers on two cores some tests took twelve times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -6,15 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pandas as pd
-import pytest
 import yaml
+
+from tests.end_to_end.forked import run_forked
 
 VAE_STUDY = str(Path(sys.executable).with_name("vae-study"))
 CPUS = ("--cpus", "2")
@@ -47,13 +46,24 @@ def vae_study(
     *arguments: str | Path,
     report: bool = False,
     timeout: float = 240,
+    env: dict[str, str] | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a folder."""
-    options.setdefault("env", environment())
+    """Run a command to its end in a folder.
+
+    It is forked, unless it has options or a PYTHONPATH of its own. By default it runs on the Ray of
+    `shared_ray`, where a module uses that, but for one that says how many CPUs its Ray is to have.
+    """
+    line = command_line(*arguments, report=report)
+    if env is None:
+        shared = {k: v for k, v in os.environ.items() if k == "RAY_ADDRESS" and CPUS[0] not in line}
+        env = environment(**shared)
+    if not options and env.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+        return run_forked(line, folder, env, timeout)
     return subprocess.run(
-        command_line(*arguments, report=report),
+        line,
         cwd=folder,
+        env=env,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -61,36 +71,6 @@ def vae_study(
         check=False,
         **options,
     )
-
-
-def in_this_process(
-    folder: Path, *arguments: str | Path, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """As `vae_study`, without the seconds that a new process takes to import what it needs.
-
-    For commands that start nothing: Ray and its settings would stay.
-    """
-    from study.commands.command_line import main
-
-    line = command_line(*arguments)
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(environment() if env is None else env)
-    try:
-        with (
-            chdir(folder),
-            patch.object(sys, "argv", line),
-            redirect_stdout(StringIO()) as stdout,
-            redirect_stderr(StringIO()) as stderr,
-            pytest.raises(SystemExit) as ended,
-        ):
-            main()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    code = ended.value.code
-    assert isinstance(code, int)
-    return subprocess.CompletedProcess(line, code, stdout.getvalue(), stderr.getvalue())
 
 
 def succeed(folder: Path, *arguments: str | Path, **options: Any) -> str:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,7 @@ def autoscaled(folder: Path, node_types: dict[str, Any], max_workers: int) -> It
     Returns:
         The address.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     file = folder / "ray_bootstrap_config.yaml"
@@ -120,18 +118,38 @@ def autoscaled(folder: Path, node_types: dict[str, Any], max_workers: int) -> It
         **{f"{name}_commands": [] for name in COMMANDS},
     }
     file.write_text(yaml.safe_dump(config, sort_keys=False))
+    options = [f"--autoscaling-config={file}", "--num-cpus=0"]
+    settings = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", **OPEN, **HEALTH}
+    with _head(folder, port, options, settings):
+        yield address
+
+
+@contextmanager
+def one_node(folder: Path, cpus: int) -> Iterator[str]:
+    """Start a Ray of one node, for many commands.
+
+    Returns:
+        The address.
+    """
+    port = _free_port()
+    with _head(folder, port, [f"--num-cpus={cpus}", "--disable-usage-stats"], OPEN):
+        yield f"{ray.util.get_node_ip_address()}:{port}"
+
+
+@contextmanager
+def _head(
+    folder: Path, port: int, options: Sequence[str], settings: Mapping[str, str]
+) -> Iterator[None]:
     place = tempfile.mkdtemp(prefix="ray-")  # in a short path: sockets lie there
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
-    command += [f"--autoscaling-config={file}", f"--port={port}", "--num-cpus=0"]
-    command += [f"--temp-dir={place}", "--include-dashboard=false"]
-    settings = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", **OPEN, **HEALTH}
+    command += [f"--port={port}", f"--temp-dir={place}", "--include-dashboard=false", *options]
     with (folder / "head.txt").open("w") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment(**settings)
         )
         try:
             wait_until(lambda: "Ray runtime started" in (folder / "head.txt").read_text())
-            yield address
+            yield
         finally:
             family = descendants(process.pid)
             process.kill()
@@ -139,3 +157,9 @@ def autoscaled(folder: Path, node_types: dict[str, Any], max_workers: int) -> It
             for pid in family:
                 kill(pid)
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

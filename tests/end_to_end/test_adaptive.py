@@ -22,7 +22,6 @@ from optuna.trial import TrialState
 
 from tests.end_to_end.command import (
     CPUS,
-    in_this_process,
     left_over,
     started,
     succeed,
@@ -31,6 +30,8 @@ from tests.end_to_end.command import (
     wait_until,
     write_spec,
 )
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 POINTS, EPOCHS = 10, 9
 SPEC: dict[str, Any] = {
@@ -94,7 +95,7 @@ def assert_in_line(folder: Path, points: int = POINTS) -> None:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adaptive")
-    done = succeed(folder, "run", write_spec(folder, SPEC), *CPUS)
+    done = succeed(folder, "run", write_spec(folder, SPEC))
     assert "pruned" in done
     return folder
 
@@ -111,19 +112,19 @@ def test_tables_and_optuna_tell_the_same(ran: Path) -> None:
 
 
 def test_it_knows_when_it_is_done_and_goes_on_with_more_points(ran: Path, tmp_path: Path) -> None:
-    again = vae_study(ran, "resume", "adaptive", *CPUS)
+    again = vae_study(ran, "resume", "adaptive")
     assert again.returncode == 0
     assert f"all {POINTS} points have been tried" in again.stderr
     spec = write_spec(ran, SPEC)
     more = ["--set", f"strategy.points={POINTS + 2}"]
-    refused = vae_study(ran, "run", spec, *more, *CPUS)
+    refused = vae_study(ran, "run", spec, *more)
     assert refused.returncode == 2
     assert "--extend" in refused.stderr
     for change in ("strategy.objectives.minimise=test_kl", "training.epochs=5"):
-        refused = vae_study(ran, "run", spec, "--set", change, "--extend", *CPUS)
+        refused = vae_study(ran, "run", spec, "--set", change, "--extend")
         assert refused.returncode == 2, refused.stderr
     before = table(ran, "adaptive", "trials")
-    succeed(ran, "run", spec, *more, "--extend", *CPUS)
+    succeed(ran, "run", spec, *more, "--extend")
     after = table(ran, "adaptive", "trials")
     kept = after[after["trial_id"].isin(before["trial_id"])]
     assert len(after) == len(before) + 4
@@ -144,7 +145,7 @@ def test_killed_it_goes_on_and_repeats_nothing(tmp_path: Path, lost: str) -> Non
     before = table(tmp_path, "adaptive", "trials")
     if lost == "journal":
         (tmp_path / "studies" / "adaptive" / "optuna.journal").unlink()
-    succeed(tmp_path, "resume", "adaptive", *CPUS)
+    succeed(tmp_path, "resume", "adaptive")
     after = table(tmp_path, "adaptive", "trials")
     kept = after[after["trial_id"].isin(before["trial_id"])]
     pd.testing.assert_frame_equal(
@@ -179,7 +180,7 @@ BAD = [
 @pytest.mark.parametrize(("change", "message"), BAD, ids=[change for change, _ in BAD])
 def test_what_cannot_be_sought_is_one_error(tmp_path: Path, change: str, message: str) -> None:
     spec = write_spec(tmp_path, SPEC)
-    refused = in_this_process(tmp_path, "run", spec, "--set", change, *CPUS)
+    refused = vae_study(tmp_path, "run", spec, "--set", change)
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr.strip().startswith(f"vae-study: {message}"), refused.stderr
     assert "Traceback" not in refused.stderr
@@ -189,13 +190,13 @@ def test_what_cannot_be_sought_is_one_error(tmp_path: Path, change: str, message
 
 def test_failures_are_not_retried_behind_optuna_s_back(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, SPEC)
-    refused = in_this_process(tmp_path, "run", spec, "--retry-failed", *CPUS)
+    refused = vae_study(tmp_path, "run", spec, "--retry-failed")
     assert refused.returncode == 2
     assert "--retry-failed: Optuna has been told" in refused.stderr
 
 
 def test_a_plan_says_what_it_would_take_at_most(tmp_path: Path) -> None:
-    planned = succeed(tmp_path, "plan", write_spec(tmp_path, SPEC), *CPUS)
+    planned = succeed(tmp_path, "plan", write_spec(tmp_path, SPEC))
     words = " ".join(planned.split())
     assert f"adaptive: {2 * POINTS} trials at most, chosen by Optuna (tpe), pruned by" in words
     assert not (tmp_path / "studies").exists()
@@ -280,12 +281,12 @@ def test_it_starts_from_what_another_study_found(ran: Path) -> None:
         "axes": SPEC["axes"] | {"seed": [7]},
     }
     spec = write_spec(ran, warm)
-    nothing = vae_study(ran, "run", spec, "--set", "training.epochs=2", *CPUS)
+    nothing = vae_study(ran, "run", spec, "--set", "training.epochs=2")
     assert nothing.returncode == 2
     assert "strategy.warm_start.0: none of the" in nothing.stderr
     assert "the nearest differ in epochs" in nothing.stderr
     assert not (ran / "studies" / "warm").exists()
-    succeed(ran, "run", spec, *CPUS)
+    succeed(ran, "run", spec)
     after = of_optuna(ran, "warm")
     assert len(after) == len(before) + 2
     told = [t for t in after if t.user_attrs.get("warm_start") == "adaptive"]
@@ -296,7 +297,7 @@ def test_it_starts_from_what_another_study_found(ran: Path) -> None:
         assert ours.values == pytest.approx(theirs.values)
         assert ours.intermediate_values == pytest.approx(theirs.intermediate_values)
     assert len(table(ran, "warm", "trials")) == 2
-    again = vae_study(ran, "resume", "warm", *CPUS)
+    again = vae_study(ran, "resume", "warm")
     assert "all 2 points have been tried" in again.stderr
     assert len(of_optuna(ran, "warm")) == len(after)
 
@@ -333,7 +334,7 @@ def test_a_storage_made_from_the_tables_is_what_optuna_was_told(ran: Path) -> No
 )
 def test_what_cannot_be_exported_is_one_error(ran: Path, options: list[str], message: str) -> None:
     export = ("optuna-export", "adaptive", "--storage", "new.journal")
-    refused = in_this_process(ran, *export, *options)
+    refused = vae_study(ran, *export, *options)
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr.startswith(f"vae-study: {message}"), refused.stderr
     assert "Traceback" not in refused.stderr

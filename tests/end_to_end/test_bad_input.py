@@ -17,7 +17,6 @@ from tests.end_to_end.command import (
     CPUS,
     contents,
     environment,
-    in_this_process,
     started,
     vae_study,
     wait_until,
@@ -272,10 +271,8 @@ def refuse(folder: Path, case: Case) -> str:
     if not command or command[0] not in COMMANDS:
         command = ("run", "spec.yaml", *command)
     env = environment(VAE_STUDY_CACHE=str(folder / "cache"), **dict(case.environment))
-    if case.in_a_process:
-        done = vae_study(folder, *command, env=env, preexec_fn=case.limits)
-    else:
-        done = in_this_process(folder, *command, env=env)
+    options = {"preexec_fn": case.limits} if case.in_a_process else {}
+    done = vae_study(folder, *command, env=env, **options)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     assert contents(folder) == before
@@ -309,7 +306,7 @@ def test_refused(tmp_path: Path, case: Case) -> None:
     ],
 )
 def test_bad_usage(tmp_path: Path, command: tuple[str, ...], words: tuple[str, ...]) -> None:
-    done = in_this_process(tmp_path, *command)
+    done = vae_study(tmp_path, *command)
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -340,14 +337,14 @@ def test_two_drivers(running: Path, command: tuple[str, ...]) -> None:
 
 def test_a_misspelt_study(running: Path) -> None:
     for command in ("resume", "status", "results"):
-        done = in_this_process(running, command, "bda")
+        done = vae_study(running, command, "bda")
         assert done.returncode == 2
         assert "did you mean 'bad'?" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
 def test_parquet_needs_a_file(running: Path) -> None:
-    done = in_this_process(running, "results", "bad", "--format", "parquet")
+    done = vae_study(running, "results", "bad", "--format", "parquet")
     assert done.returncode == 2
     assert done.stderr.startswith("vae-study: --output: parquet needs a file")
 
@@ -355,7 +352,7 @@ def test_parquet_needs_a_file(running: Path) -> None:
 @pytest.mark.parametrize("format_", ["csv", "json", "parquet"])
 def test_results_into_a_folder_that_is_not_there(running: Path, format_: str) -> None:
     target = os.path.join("no", "such", f"rows.{format_}")
-    done = in_this_process(running, "results", "bad", "--format", format_, "-o", target)
+    done = vae_study(running, "results", "bad", "--format", format_, "-o", target)
     assert done.returncode == 2
     assert done.stderr.startswith("vae-study: --output: ")
     assert "Traceback" not in done.stderr

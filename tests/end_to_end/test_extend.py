@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.command import (
-    CPUS,
     contents,
-    in_this_process,
     succeed,
     table,
     vae_study,
     write_spec,
 )
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 SPEC: dict[str, Any] = {
     "study": "grows",
@@ -36,7 +36,7 @@ def changed(section: str, **fields: Any) -> dict[str, Any]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with a finished grid of eight trials."""
     folder = tmp_path_factory.mktemp("finished")
-    succeed(folder, "run", write_spec(folder, SPEC), *CPUS)
+    succeed(folder, "run", write_spec(folder, SPEC))
     assert len(table(folder, "grows", "trials")) == 8
     return folder
 
@@ -58,7 +58,7 @@ def test_refused(
 ) -> None:
     before = contents(finished)
     path = write_spec(finished.parent, spec, "changed.yaml")
-    done = in_this_process(finished, "run", path, *options, *CPUS)
+    done = vae_study(finished, "run", path, *options)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("vae-study: ")
     assert "Traceback" not in done.stderr
@@ -72,12 +72,12 @@ def test_extended_by_one_value(finished: Path) -> None:
     before = contents(finished / "studies" / "grows")
     old = table(finished, "grows", "trials").set_index("trial_id").sort_index()
     harmless = changed("resources", pack_size=2) | {"description": "other words"}
-    done = vae_study(finished, "run", write_spec(finished, harmless), *CPUS)
+    done = vae_study(finished, "run", write_spec(finished, harmless))
     assert done.returncode == 0, done.stderr
     assert "all 8 trials are done already" in done.stderr
 
     longer = changed("axes", latent_dim=[2, 3, 4]) | {"resources": {"pack_size": 3}}
-    done = vae_study(finished, "run", write_spec(finished, longer), "--extend", *CPUS)
+    done = vae_study(finished, "run", write_spec(finished, longer), "--extend")
     assert done.returncode == 0, done.stderr
     after = contents(finished / "studies" / "grows")
     for name, data in before.items():

@@ -20,6 +20,8 @@ from tests.end_to_end.command import (
 )
 from tests.end_to_end.failing import checkpoints_that_cannot_be_read, failing_seeds
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 SPEC: dict[str, Any] = {
     "study": "faulty",
     "dataset": {"name": "tiles", "train_images": 300, "test_images": 100},
@@ -45,10 +47,10 @@ class Failed:
         self.trials = table(folder, "faulty", "trials")
         self.faults = log.read_text().splitlines()
         self.status = succeed(folder, "status", "faulty")
-        self.again = vae_study(folder, "run", spec, *CPUS)
+        self.again = vae_study(folder, "run", spec)
         self.results = succeed(folder, "results", "faulty")
         self.left_over = left_over(folder / "studies" / "faulty")
-        self.retry = vae_study(folder, "resume", "faulty", "--retry-failed", *CPUS)
+        self.retry = vae_study(folder, "resume", "faulty", "--retry-failed")
         self.retried = table(folder, "faulty", "trials")
 
 
@@ -110,7 +112,7 @@ def test_retry_failed_replaces_the_rows(failed: Failed) -> None:
 
 
 def test_a_retried_study_has_the_numbers_of_a_sound_one(failed: Failed, tmp_path: Path) -> None:
-    succeed(tmp_path, "run", write_spec(tmp_path, SPEC), *CPUS)
+    succeed(tmp_path, "run", write_spec(tmp_path, SPEC))
     assert_same_numbers(failed.folder, tmp_path, "faulty")
 
 
@@ -118,7 +120,7 @@ def test_a_diverging_trial_harms_no_other(tmp_path: Path) -> None:
     """A learning rate this high and a beta this large end in numbers that are not finite."""
     axes = SPEC["axes"] | {"seed": [0, 1], "beta": [1, 1.0e300], "learning_rate": [1e-3, 1]}
     spec = SPEC | {"axes": axes, "training": {"epochs": 3}}
-    done = vae_study(tmp_path, "run", write_spec(tmp_path, spec), *CPUS)
+    done = vae_study(tmp_path, "run", write_spec(tmp_path, spec))
     assert done.returncode == 0, done.stderr
     trials = table(tmp_path, "faulty", "trials").set_index(["beta", "learning_rate"]).sort_index()
     assert len(trials) == 8
@@ -133,7 +135,7 @@ def test_a_diverging_trial_harms_no_other(tmp_path: Path) -> None:
 
     alone = SPEC | {"axes": SPEC["axes"] | {"seed": [0, 1]}, "training": {"epochs": 3}}
     (tmp_path / "alone").mkdir()
-    succeed(tmp_path / "alone", "run", write_spec(tmp_path / "alone", alone), *CPUS)
+    succeed(tmp_path / "alone", "run", write_spec(tmp_path / "alone", alone))
     sound = table(tmp_path / "alone", "faulty", "trials").set_index("trial_id")
     beside = trials.set_index("trial_id").loc[sound.index]
     for column in ("train_elbo", "test_kl", "variance_law_mean"):
@@ -157,7 +159,7 @@ def test_storage_that_fails_for_good(tmp_path: Path) -> None:
     assert table(tmp_path, "faulty", "trials").empty
     units.unlink()
     (tmp_path / "units").rename(units)
-    succeed(tmp_path, "resume", "faulty", *CPUS)
+    succeed(tmp_path, "resume", "faulty")
     assert table(tmp_path, "faulty", "trials")["trial_id"].nunique() == 6
     assert left_over(units.parent) == []
 
@@ -173,4 +175,4 @@ def test_storage_that_a_worker_cannot_read(tmp_path: Path) -> None:
     assert "Permission denied" in message
     assert "resume" in message
     assert table(tmp_path, "faulty", "trials").empty
-    succeed(tmp_path, "resume", "faulty", *CPUS)
+    succeed(tmp_path, "resume", "faulty")

@@ -19,6 +19,8 @@ from tests.end_to_end.command import (
 )
 from tests.small_disk import fill, small_disk
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 SPEC: dict[str, Any] = {
     "study": "tight",
     "dataset": {"name": "tiles", "train_images": 600, "test_images": 200},
@@ -45,7 +47,7 @@ def disk() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    succeed(folder, "run", write_spec(folder, SPEC), *CPUS, "--no-report")
+    succeed(folder, "run", write_spec(folder, SPEC))
     return folder
 
 
@@ -56,7 +58,7 @@ def committed(disk: Path) -> int:
 def test_room_again_after_a_while(tmp_path: Path, disk: Path, undisturbed: Path) -> None:
     storage, log = ("--storage", disk / "studies"), tmp_path / "output.txt"
     spec = write_spec(tmp_path, SPEC)
-    with started(tmp_path, "run", spec, "--no-report", *CPUS, *storage) as driver:
+    with started(tmp_path, "run", spec, *CPUS, *storage) as driver:
         wait_until(lambda: committed(disk), what="a commit")
         ballast = fill(disk)
         wait_until(lambda: "trying again" in log.read_text(), what="a warning")
@@ -80,7 +82,7 @@ def test_no_room_for_good(tmp_path: Path, disk: Path, undisturbed: Path) -> None
     storage = ("--storage", disk / "studies")
     patience = ("--set", "resources.storage_patience_seconds=3")
     spec = write_spec(tmp_path, SPEC)
-    with started(tmp_path, "run", spec, "--no-report", *patience, *CPUS, *storage) as driver:
+    with started(tmp_path, "run", spec, *patience, *CPUS, *storage) as driver:
         wait_until(lambda: committed(disk), what="a commit")
         ballast = fill(disk)
         assert driver.wait(120) == 3, (tmp_path / "output.txt").read_text()
@@ -93,10 +95,10 @@ def test_no_room_for_good(tmp_path: Path, disk: Path, undisturbed: Path) -> None
     assert 0 < len(trials) < TRIALS
     assert trials["trial_id"].is_unique
 
-    full = vae_study(tmp_path, "resume", "tight", *CPUS, *storage)  # nothing is started
+    full = vae_study(tmp_path, "resume", "tight", *storage)  # nothing is started
     assert full.returncode == 2
     assert "No space left on device" in full.stderr
     ballast.unlink()
-    succeed(tmp_path, "resume", "tight", "--no-report", *CPUS, *storage)
+    succeed(tmp_path, "resume", "tight", *storage)
     assert_same_numbers(disk, undisturbed, "tight")
     assert left_over(disk / "studies" / "tight") == []

@@ -32,6 +32,8 @@ from tests.end_to_end.command import (
 )
 from trainables.checkpoints import read_members
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 SPEC: dict[str, Any] = {
     "study": "killed",
     "dataset": {"name": "tiles", "train_images": 1000, "test_images": 200},
@@ -54,7 +56,7 @@ Interrupt = Callable[["subprocess.Popen[str]"], None]
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the study ran from start to end."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    succeed(folder, "run", write_spec(folder, SPEC), *CPUS)
+    succeed(folder, "run", write_spec(folder, SPEC))
     trials = table(folder, "killed", "trials")
     assert trials["trial_id"].nunique() == len(trials) == TRIALS
     assert set(trials["status"]) == {"completed"}
@@ -141,7 +143,7 @@ def test_kill_the_driver(tmp_path: Path, undisturbed: Path) -> None:
     (study / "units" / "pack-0123456789abcdef.parquet").write_bytes(orphan.read_bytes())
 
     unfinished = {c.stem: read_members(c.read_bytes()) for c in checkpoints(tmp_path)}
-    succeed(tmp_path, "resume", "killed", *CPUS)
+    succeed(tmp_path, "resume", "killed")
     assert_undamaged(tmp_path, undisturbed)
     assert old.items() <= committed_files(tmp_path).items()
     trials = table(tmp_path, "killed", "trials").set_index("trial_id")
@@ -164,7 +166,7 @@ def test_kill_a_worker(tmp_path: Path, undisturbed: Path) -> None:
     output = (tmp_path / "output.txt").read_text()
     assert "starts again" in output
     assert "Traceback" not in output
-    succeed(tmp_path, "resume", "killed", *CPUS)  # has nothing to do
+    succeed(tmp_path, "resume", "killed")  # has nothing to do
     assert_undamaged(tmp_path, undisturbed)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from analysis import estimate_by_rule, estimate_intrinsic_dimension, linear_answers
 from study.loading import load_study
-from tests.end_to_end.command import CPUS, succeed
+from tests.end_to_end.command import succeed
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 EIGENVALUES = np.array([16.0, 9.0, 4.0, 0.36, 0.16, 0.04, 0.01, 0.0025])
 LINEAR = """
@@ -31,7 +33,7 @@ def test_linear_vaes_find_what_probabilistic_pca_says(tmp_path: Path) -> None:
     factors = random.standard_normal((6000, 8)) * np.sqrt(EIGENVALUES)
     np.save(tmp_path / "gaussian.npy", (factors @ rotation).astype(np.float32))
     (tmp_path / "linear.yaml").write_text(LINEAR)
-    succeed(tmp_path, "run", "linear.yaml", "--no-report", *CPUS)
+    succeed(tmp_path, "run", "linear.yaml")
     succeed(tmp_path, "data", "describe", "--study", "linear", "--no-geometry")
     study = load_study(tmp_path / "studies" / "linear")
     answers = linear_answers(study.trials, study.datasets)
@@ -51,7 +53,7 @@ def test_linear_vaes_find_what_probabilistic_pca_says(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_manifolds_have_their_dimension(tmp_path: Path) -> None:
     """The preset with two seeds and the two largest latent_dims: 12 of its 45 trials."""
-    few = ("--set", "axes.latent_dim=[14,20]", "--set", "axes.seed=[0,1]", "--no-report")
+    few = ("--set", "axes.latent_dim=[14,20]", "--set", "axes.seed=[0,1]")
     succeed(tmp_path, "run", "known-dimension", *few, timeout=2500)
     study = load_study(tmp_path / "studies" / "known-dimension")
     assert (study.trials["status"] == "completed").all()

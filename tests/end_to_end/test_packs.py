@@ -24,6 +24,8 @@ from tests.end_to_end.command import (
 from tests.end_to_end.failing import limited_memory
 from trainables.checkpoints import Part, read_members, unpack
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 SPEC: dict[str, Any] = {
     "study": "packed",
     "dataset": {"name": "tiles", "train_images": 300, "test_images": 100},
@@ -42,14 +44,14 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the study in packs of eight."""
     folder = tmp_path_factory.mktemp("packed")
     spec = SPEC | {"resources": {"pack_size": 8}}
-    succeed(folder, "run", write_spec(folder, spec), *CPUS)
+    succeed(folder, "run", write_spec(folder, spec))
     assert table(folder, "packed", "trials")["pack_id"].nunique() == 2
     return folder
 
 
 def test_pack_size_does_not_matter(packed: Path, tmp_path: Path) -> None:
     spec = SPEC | {"resources": {"pack_size": 1}}
-    succeed(tmp_path, "run", write_spec(tmp_path, spec), *CPUS)
+    succeed(tmp_path, "run", write_spec(tmp_path, spec))
     assert table(tmp_path, "packed", "trials")["pack_id"].nunique() == 8
     assert_same_numbers(tmp_path, packed, "packed")
 
@@ -83,7 +85,7 @@ def test_a_trial_that_does_not_fit_by_itself(packed: Path, tmp_path: Path) -> No
     for trial_id in trials.loc[5, "trial_id"]:
         assert f"trial {trial_id} failed: out of memory" in done.stderr
     assert "8 trials failed" in done.stdout
-    succeed(tmp_path, "resume", "packed", "--retry-failed", *CPUS)
+    succeed(tmp_path, "resume", "packed", "--retry-failed")
     trials = table(tmp_path, "packed", "trials").set_index("seed")
     assert set(trials["status"]) == {"completed"}
     assert set(trials.loc[5, "attempt"]) == {2}
@@ -102,7 +104,7 @@ def test_a_parted_pack_is_killed_and_goes_on(tmp_path: Path) -> None:
     }
     whole = tmp_path / "whole"
     whole.mkdir()
-    succeed(whole, "run", write_spec(whole, spec), *CPUS)
+    succeed(whole, "run", write_spec(whole, spec))
     path = limited_memory(tmp_path, lanes=2)
     place = tmp_path / "studies" / "packed"
 
@@ -120,7 +122,7 @@ def test_a_parted_pack_is_killed_and_goes_on(tmp_path: Path) -> None:
     assert first.epoch > 20
     assert (len(first.lanes), len(second.lanes), second.epoch) == (2, 2, 0)
     assert table(tmp_path, "packed", "trials").empty
-    succeed(tmp_path, "resume", "packed", *CPUS)
+    succeed(tmp_path, "resume", "packed")
     assert_same_numbers(tmp_path, whole, "packed")
     assert table(tmp_path, "packed", "trials")["pack_id"].nunique() == 1
     assert left_over(place) == []
@@ -130,7 +132,7 @@ def test_finished_trials_are_taken_from_other_studies(packed: Path) -> None:
     """All but the trials of a new value come from the study beside it, and that stays as it is."""
     before = contents(packed / "studies" / "packed")
     spec = SPEC | {"study": "further", "axes": SPEC["axes"] | {"latent_dim": [2, 3]}}
-    done = vae_study(packed, "run", write_spec(packed, spec, "further.yaml"), *CPUS)
+    done = vae_study(packed, "run", write_spec(packed, spec, "further.yaml"))
     assert done.returncode == 0, done.stderr
     assert "4 trials taken from study packed" in done.stderr
     ours, theirs = (table(packed, name, "trials") for name in ("further", "packed"))
@@ -155,7 +157,7 @@ def test_finished_trials_are_taken_from_other_studies(packed: Path) -> None:
 def test_no_trial_is_taken_that_records_otherwise(packed: Path) -> None:
     spec = SPEC | {"study": "other", "record": {"every": 2}}
     spec["axes"] = SPEC["axes"] | {"architecture": {"family": "dense", "widths": [16]}}
-    done = vae_study(packed, "run", write_spec(packed, spec, "other.yaml"), *CPUS)
+    done = vae_study(packed, "run", write_spec(packed, spec, "other.yaml"))
     assert done.returncode == 0, done.stderr
     assert "taken" not in done.stderr
     assert sorted(table(packed, "other", "units")["epoch"].unique()) == [0, 2]

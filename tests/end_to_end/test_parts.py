@@ -8,9 +8,7 @@ import yaml
 
 from study import load_study
 from tests.end_to_end.command import (
-    CPUS,
     contents,
-    in_this_process,
     left_over,
     measured,
     succeed,
@@ -18,6 +16,8 @@ from tests.end_to_end.command import (
     vae_study,
     write_spec,
 )
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 SPEC: dict[str, Any] = {
     "study": "both",
@@ -49,17 +49,17 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert [line.split()[1:4:2] for line in plan.splitlines() if "│ watched" in line] == [
         ["watched", "2"]
     ]
-    succeed(folder, "run", path, "--part", "watched", *CPUS)
+    succeed(folder, "run", path, "--part", "watched")
     first = contents(folder / "studies" / "both")
     assert len(table(folder, "both", "trials")) == 2
 
-    refused = vae_study(folder, "run", path, *CPUS)
+    refused = vae_study(folder, "run", path)
     assert refused.returncode == 2
     assert "'both' has another spec" in refused.stderr
     assert "+  other-net:" in refused.stderr
     assert contents(folder / "studies" / "both") == first
 
-    succeed(folder, "run", path, "--extend", *CPUS, report=True)
+    succeed(folder, "run", path, "--extend", report=True)
     now = contents(folder / "studies" / "both")
     for name, data in first.items():
         if name.startswith(("trials/", "units/", "epochs/", "models/")):
@@ -106,7 +106,7 @@ def test_the_spec_is_kept_and_shown(grown: Path) -> None:
     assert "  other-net:" in (grown / "report.md").read_text()
     before = contents(grown / "studies" / "both" / "trials")
     for command in (("resume", "both"), ("run", "spec.yaml")):
-        done = vae_study(grown, *command, *CPUS)
+        done = vae_study(grown, *command)
         assert done.returncode == 0, done.stderr
         assert "all 4 trials are done already" in done.stderr
     assert contents(grown / "studies" / "both" / "trials") == before
@@ -114,12 +114,12 @@ def test_the_spec_is_kept_and_shown(grown: Path) -> None:
 
 def test_a_part_alone_is_reused_by_the_whole_and_the_other_way(grown: Path) -> None:
     path = grown / "spec.yaml"
-    done = vae_study(grown, "run", path, "--part", "other-net", "--set", "study=alone", *CPUS)
+    done = vae_study(grown, "run", path, "--part", "other-net", "--set", "study=alone")
     assert done.returncode == 0, done.stderr
     assert "2 trials taken from study both" in done.stderr
     # Its trials are the same points, but of these other things are recorded.
     more = ("--set", "study=more", "--set", "parts.other-net.record.every=1")
-    done = vae_study(grown, "run", path, *more, *CPUS)
+    done = vae_study(grown, "run", path, *more)
     assert done.returncode == 0, done.stderr
     assert "2 trials taken from study both" in done.stderr
     assert "from study alone" not in done.stderr
@@ -134,7 +134,7 @@ def test_parts_give_the_numbers_that_a_study_without_parts_gives(grown: Path) ->
         "axes": {"architecture": ["dense-16", "linear"], "latent_dim": 3},
         "training": {"epochs": 3},
     }
-    succeed(grown, "run", write_spec(grown, plain, "plain.yaml"), "--no-reuse", *CPUS)
+    succeed(grown, "run", write_spec(grown, plain, "plain.yaml"), "--no-reuse")
     ours = table(grown, "both", "trials")
     theirs = table(grown, "plain", "trials")
     ours = ours[ours["trial_id"].isin(theirs["trial_id"])]
@@ -150,20 +150,20 @@ def test_a_scale_is_another_study(grown: Path) -> None:
     path, small = grown / "spec.yaml", ("--set", "scale=small")
     assert "both: 3 trials, scale 'small'" in succeed(grown, "plan", path, *small)
     before = contents(grown)
-    refused = vae_study(grown, "run", path, *small, *CPUS)
+    refused = vae_study(grown, "run", path, *small)
     assert refused.returncode == 2
     assert "'both' has scale 'full', and this is scale 'small'" in refused.stderr
     assert "give the study another name" in refused.stderr
     assert contents(grown) == before
     named = (*small, "--set", "study=few", "--set", "parts.watched.axes.seed=[0, 1]")
-    done = vae_study(grown, "run", path, *named, *CPUS)
+    done = vae_study(grown, "run", path, *named)
     assert done.returncode == 0, done.stderr
     assert "2 trials taken from study both" in done.stderr
     trials = table(grown, "few", "trials")
     assert sorted(trials["epochs"]) == [1, 1, 2, 2]
     frozen = yaml.safe_load((grown / "studies" / "few" / "study.yaml").read_text())
     assert (frozen["scale"], frozen["scales"]) == ("small", {"small": {}})
-    done = vae_study(grown, "resume", "few", *CPUS)
+    done = vae_study(grown, "resume", "few")
     assert "all 4 trials are done already" in done.stderr
 
 
@@ -180,7 +180,7 @@ def test_a_scale_is_another_study(grown: Path) -> None:
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_refused(grown: Path, command: str, options: tuple[str, ...], message: str) -> None:
     before = contents(grown)
-    done = in_this_process(grown, command, "spec.yaml", *options)
+    done = vae_study(grown, command, "spec.yaml", *options)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("vae-study: ")
     assert message in done.stderr

@@ -24,16 +24,18 @@ from tests.end_to_end.command import (
 from trainables.datasets import load_dataset
 from trainables.models import load_model
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 SPEC: dict[str, Any] = {
     "study": "recorded",
     "dataset": {"name": "tiles", "train_images": 500, "test_images": 100},
     "axes": {
-        "architecture": {"family": "dense", "widths": [[32, 16], [24]]},
+        "architecture": {"family": "dense", "widths": [32, 16]},
         "latent_dim": [2, 5],
         "beta": [0.1, 0.5],
     },
     "training": {"epochs": 8, "precision": "float64", "batch_size": 50, "learning_rate": 0.01},
-    "resources": {"pack_size": 3, "checkpoint_seconds": 0},
+    "resources": {"pack_size": 2, "checkpoint_seconds": 0},
     "record": {
         "models": True,
         "reconstruction_gain_images": 100,
@@ -50,13 +52,13 @@ FURTHER = ("samples", "encodings", "probes")
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ran")
-    succeed(folder, "run", write_spec(folder, SPEC), *CPUS)
+    succeed(folder, "run", write_spec(folder, SPEC))
     return folder
 
 
 def test_every_table_reads_and_is_what_the_models_say(ran: Path) -> None:
     study = load_study(ran / "studies" / "recorded")
-    assert len(study.trials) == 8
+    assert len(study.trials) == 4
     assert left_over(ran / "studies" / "recorded") == []
     data = load_dataset(study.spec.dataset[0])
     for name in FURTHER:
@@ -99,7 +101,7 @@ def test_columns_and_results_know_the_tables(ran: Path, tmp_path: Path) -> None:
 
 def test_another_study_takes_them_along(ran: Path) -> None:
     spec = SPEC | {"study": "again", "axes": SPEC["axes"] | {"beta": 0.1}}
-    succeed(ran, "run", write_spec(ran, spec, "again.yaml"), *CPUS)
+    succeed(ran, "run", write_spec(ran, spec, "again.yaml"))
     ids = set(table(ran, "again", "trials")["trial_id"])
     for name in FURTHER:
         ours, theirs = table(ran, "again", name), table(ran, "recorded", name)
@@ -115,7 +117,7 @@ def test_another_study_takes_them_along(ran: Path) -> None:
 
 def test_a_study_that_asks_for_none_has_none(tmp_path: Path) -> None:
     spec = SPEC | {"record": {}, "training": {"epochs": 1}}
-    succeed(tmp_path, "run", write_spec(tmp_path, spec), *CPUS)
+    succeed(tmp_path, "run", write_spec(tmp_path, spec))
     folders = {path.name for path in (tmp_path / "studies" / "recorded").iterdir() if path.is_dir()}
     assert not folders & {*FURTHER, "models"}
 
@@ -142,7 +144,7 @@ def test_killed_in_its_probe_it_goes_on(tmp_path: Path, ran: Path) -> None:
         driver.kill()
         driver.wait(30)
     assert list(checkpoints.glob("*.safetensors")), "the probe has become too short for this test"
-    succeed(tmp_path, "resume", "recorded", *CPUS)
+    succeed(tmp_path, "resume", "recorded")
     assert_same_numbers(tmp_path, ran, "recorded")
     assert left_over(tmp_path / "studies" / "recorded") == []
     for name in FURTHER:

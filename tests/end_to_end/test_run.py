@@ -26,6 +26,8 @@ from tests.end_to_end.command import (
     write_spec,
 )
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 EPOCHS, LATENT_DIMS, BETAS = 4, [2, 5], [0.5, 2]
 SPEC: dict[str, Any] = {
     "study": "small",
@@ -304,12 +306,12 @@ def test_a_preset_from_any_folder(tmp_path: Path) -> None:
     arguments = [
         word for field, value in overrides.items() for word in ("--set", f"{field}={value}")
     ]
-    planned = succeed(tmp_path, "plan", "quickstart", *arguments, *CPUS)
+    planned = succeed(tmp_path, "plan", "quickstart", *arguments)
     assert list(tmp_path.iterdir()) == []
     assert "tried: 12 trials" in planned
     for architecture in ("dense-16", "linear"):
         assert architecture in planned
-    done = vae_study(tmp_path, "run", "quickstart", *arguments, "--storage", "kept/here", *CPUS)
+    done = vae_study(tmp_path, "run", "quickstart", *arguments, "--storage", "kept/here")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     rows = pd.read_parquet(tmp_path / "kept" / "here" / "tried" / "trials")

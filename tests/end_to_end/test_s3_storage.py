@@ -52,10 +52,12 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+def undisturbed(
+    shared_ray: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, pd.DataFrame]:
     """The tables of a run that nothing happened to, on a local disk."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    succeed(folder, "run", write_spec(folder, SPEC), *CPUS, "--no-report")
+    succeed(folder, "run", write_spec(folder, SPEC))
     return {name: table(folder, "away", name) for name in KEYS}
 
 
@@ -124,7 +126,7 @@ def test_killed_and_resumed(
     assert len(pd.read_parquet(line.split()[1].rstrip(","))) == TRIALS
     assert "killed/away/report.html" in server.list_keys()
     before = server.objects()
-    again = vae_study(tmp_path, "resume", "away", "--no-report", *CPUS, *storage)
+    again = vae_study(tmp_path, "resume", "away", *CPUS, *storage)
     assert "all 16 trials are done already" in again.stderr
     assert server.objects() == before
     assert "away" in succeed(tmp_path, "list", *storage)
