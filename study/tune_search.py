@@ -20,7 +20,7 @@
     tuner = tune.Tuner(
         tune.with_resources(PackTrainable, {"cpu": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=-1, max_concurrent_trials=2
+            search_alg=searcher, num_samples=-1, max_concurrent_trials=2, reuse_actors=True
         ),
         run_config=tune.RunConfig(
             storage_path=storage_path,

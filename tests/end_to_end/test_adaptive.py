@@ -134,7 +134,7 @@ def test_it_knows_when_it_is_done_and_goes_on_with_more_points(ran: Path, tmp_pa
     assert_in_line(ran, POINTS + 2)
 
 
-@pytest.mark.parametrize("lost", ["nothing", "journal"])
+@pytest.mark.parametrize("lost", ["nothing", pytest.param("journal", marks=pytest.mark.slow)])
 def test_killed_it_goes_on_and_repeats_nothing(tmp_path: Path, lost: str) -> None:
     spec = write_spec(tmp_path, SPEC)
     trials = tmp_path / "studies" / "adaptive" / "trials"
@@ -205,7 +205,7 @@ def test_a_plan_says_what_it_would_take_at_most(tmp_path: Path) -> None:
 def test_the_dashboard_shows_it_while_it_runs_and_afterwards(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, SPEC)
     journal = tmp_path / "studies" / "adaptive" / "optuna.journal"
-    longer = ["--set", "training.epochs=100", "--set", "dataset.train_images=2000"]
+    longer = ["--set", "training.epochs=60", "--set", "dataset.train_images=1000"]
     with started(tmp_path, "run", spec, *longer, *CPUS) as driver:
         wait_until(journal.exists, what="Optuna's journal")
         with dashboard(journal) as ask:

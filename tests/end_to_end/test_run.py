@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Ran:
                 if (self.study / "trials" / "empty.parquet").exists():
                     self.seen.append(len(pd.read_parquet(self.study / "trials")))
                     pd.read_parquet(self.study / "units")
+                time.sleep(0.1)
         self.code = process.returncode
         self.output = (folder / "output.txt").read_text()
         self.files = contents(self.study)

@@ -42,7 +42,7 @@ SMALL = {
 }
 LONG = {
     "study": "long",
-    "dataset": {"name": "tiles", "train_images": 4000, "test_images": 100},
+    "dataset": {"name": "tiles", "train_images": 1000, "test_images": 100},
     "axes": {"architecture": "paper-dense-tiles", "latent_dim": [4, 8], "seed": [0, 1, 2, 3]},
     "training": {"epochs": 20},
     "resources": {"pack_size": 2},
@@ -113,7 +113,8 @@ def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Pa
     # As many packs as run at a time, so that no worker is between two when it is stopped. Tune
     # gives a worker 5 s to leave a checkpoint, which may be too short on a busy machine.
     resources = {"pack_size": 4, "checkpoint_seconds": 1}
-    spec = write_spec(tmp_path, LONG | {"training": {"epochs": 8}, "resources": resources})
+    longer = {"training": {"epochs": 32}, "resources": resources}
+    spec = write_spec(tmp_path, LONG | longer)
     storage = ("--storage", shared / "studies")
     ran = on(head, tmp_path, "submit", spec, "--detach", *storage)
     assert ran.returncode == 0, ran.stderr
