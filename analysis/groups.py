@@ -110,15 +110,13 @@ def with_group_values(trials: pd.DataFrame) -> pd.DataFrame:
         null.
     """
     valued = with_set_variance(trials)
-    scattered = scattered_columns(trials)
-    for name in scattered:
+    points, families = _points_by_family(trials)
+    for name in _scattered_numbers(points):
         if name in RANGED:
-            valued = into_ranges(valued, name, _steps(trials, name))
-        elif name in NUMBERS:
+            valued = into_ranges(valued, name, _steps(points, name))
+        else:
             valued = valued.assign(**{name: np.nan})
-    if "architecture" in scattered:
-        valued = _by_family(valued, _scattered_families(_points(trials)))
-    return valued
+    return _by_family(valued, families)
 
 
 def with_set_variance(trials: pd.DataFrame) -> pd.DataFrame:
@@ -166,13 +164,8 @@ def scattered_columns(trials: pd.DataFrame) -> list[str]:
     Args:
         trials: A `trials` table; completed trials count, or all if none has completed.
     """
-    if all(trials[name].nunique() <= FEW_VALUES for name in ("architecture", *NUMBERS)):
-        return []
-    points = _points(trials)
-    families = _scattered_families(points)
-    points = _by_family(points, families)
-    numbers = [name for name in NUMBERS if _is_scattered(points, name)]
-    return [*(["architecture"] if families else []), *numbers]
+    points, families = _points_by_family(trials)
+    return [*(["architecture"] if families else []), *_scattered_numbers(points)]
 
 
 def points_of(trials: pd.DataFrame) -> "pd.Series[int]":
@@ -191,11 +184,19 @@ def has_variance_part(trials: pd.DataFrame) -> "pd.Series[bool]":
     return (trials["objective"] == "elbo") & (trials["beta"] > 0)
 
 
-def _points(trials: pd.DataFrame) -> pd.DataFrame:
-    """The different points that say what is scattered: a row for all that differ in seeds alone."""
+def _points_by_family(trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The different points that say what is scattered, and the families whose architectures are.
+
+    A point is a row for all that differ in seeds alone, and the architectures of such a family are
+    one. There are no points where nothing has enough values to be scattered.
+    """
+    if all(trials[name].nunique() <= FEW_VALUES for name in ("architecture", *NUMBERS)):
+        return trials.head(0), []
     completed = trials[trials["status"] == "completed"]
     of_some = with_set_variance(trials if completed.empty else completed)
-    return of_some[[*ALWAYS, *WHERE_VARIED, "family", "latent_dim"]].drop_duplicates()
+    points = of_some[[*ALWAYS, *WHERE_VARIED, "family", "latent_dim"]].drop_duplicates()
+    families = _scattered_families(points)
+    return _by_family(points, families), families
 
 
 def _scattered_families(points: pd.DataFrame) -> list[str]:
@@ -209,9 +210,15 @@ def _scattered_families(points: pd.DataFrame) -> list[str]:
 
 def _by_family(trials: pd.DataFrame, families: list[str]) -> pd.DataFrame:
     """Take the architectures of these families as one each."""
+    if not families:
+        return trials
     taken = trials["family"].isin(families)
     names = (ANY + trials["family"]).where(taken, trials["architecture"])
     return trials.assign(architecture=names)
+
+
+def _scattered_numbers(points: pd.DataFrame) -> list[str]:
+    return [name for name in NUMBERS if _is_scattered(points, name)]
 
 
 def _is_scattered(points: pd.DataFrame, name: str) -> bool:
@@ -230,11 +237,9 @@ def _meets_few(points: pd.DataFrame, name: str, other: str) -> bool:
     return bool(0 < 2 * by_value.size().sum() <= by_value.first().sum())
 
 
-def _steps(trials: pd.DataFrame, name: str) -> tuple[int, ...]:
+def _steps(points: pd.DataFrame, name: str) -> tuple[int, ...]:
     """Choose where ranges begin within each decade."""
-    points = _points(trials)
-    points = _by_family(points, _scattered_families(points)).dropna(subset=name)
-    points = points.drop_duplicates([*NAMES, name, "latent_dim"])
+    points = points.dropna(subset=name).drop_duplicates([*NAMES, name, "latent_dim"])
     sizes = into_ranges(points, name, (1, 2, 5)).groupby([*NAMES, name]).size()
     size_for_a_point = (sizes**2).sum() / sizes.sum()  # settings of few points weigh little
     return (1, 2, 5) if size_for_a_point >= POINTS_PER_RANGE else (1,)

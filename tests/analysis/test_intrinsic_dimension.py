@@ -60,11 +60,11 @@ def same(counts: Mapping[int, int], seeds: int = 3) -> dict[int, list[int]]:
 # Simulated studies of a known dimension: the promise. Every number is over 200 studies per
 # cell; `python -m tests.analysis.simulated_counts --cells` prints them all.
 
+OTHER_GRIDS = [("doubling", False), ("every", False), ("just", False), ("every", True)]
+GRIDS = [("usual", False), *(pytest.param(*grid, marks=pytest.mark.slow) for grid in OTHER_GRIDS)]
 
-@pytest.mark.parametrize(
-    ("grid", "clipped"),
-    [*((grid, False) for grid in ("usual", "doubling", "every", "just")), ("every", True)],
-)
+
+@pytest.mark.parametrize(("grid", "clipped"), GRIDS)
 def test_intervals_cover_the_true_dimension(grid: str, clipped: bool) -> None:
     cells = score(LONG_ENOUGH[grid], clipped=clipped)
     print(f"\n{grid}\n{worst(cells).round(3).to_string()}")
@@ -79,9 +79,7 @@ def test_intervals_cover_the_true_dimension(grid: str, clipped: bool) -> None:
         assert width < 1.05 * 2 * scipy.stats.t.ppf(0.975, 2 * seeds - 2) * error
 
 
-@pytest.mark.parametrize(
-    ("grid", "clipped"), [*((grid, False) for grid in TOO_SHORT), ("every", True)]
-)
+@pytest.mark.parametrize(("grid", "clipped"), GRIDS)
 def test_sweeps_below_the_true_dimension_are_not_saturated(grid: str, clipped: bool) -> None:
     cells = score(TOO_SHORT[grid], clipped=clipped)
     print(f"\n{grid}\n{worst(cells).round(3).to_string()}")

@@ -123,6 +123,7 @@ def kinds_of_study(folder: Path) -> dict[str, StudyTables]:
     }
 
 
+@pytest.mark.slow
 def test_no_kind_of_study_gives_a_complaint(browser: Any, tmp_path: Path) -> None:
     complaints = {}
     for name, tables in kinds_of_study(tmp_path).items():

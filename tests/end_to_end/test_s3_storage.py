@@ -31,12 +31,13 @@ SPEC: dict[str, Any] = {
         "architecture": {"family": "dense", "widths": [[32, 16], [24]]},
         "latent_dim": [2, 5],
         "beta": [0.5, 2],
+        "seed": [0, 1],
     },
-    "training": {"epochs": 20, "precision": "float64", "batch_size": 50},
-    "resources": {"pack_size": 2, "checkpoint_seconds": 0},
+    "training": {"epochs": 30, "precision": "float64", "batch_size": 50},
+    "resources": {"pack_size": 4, "checkpoint_seconds": 0},
     "record": {"every": 10, "models": True, "reconstruction_gain_images": 100},
 }
-TRIALS = 8
+TRIALS = 16
 KEYS = {
     "trials": ["trial_id"],
     "units": ["trial_id", "epoch", "split", "unit"],

@@ -167,6 +167,7 @@ def test_detach_attach_stop_and_resume(head: RayHead, shared: Path, tmp_path: Pa
     assert_same_numbers(shared, tmp_path, "long")
 
 
+@pytest.mark.slow
 def test_a_closed_laptop_harms_nothing(head: RayHead, shared: Path, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, LONG | {"study": "alone", "training": {"epochs": 3}})
     with subprocess.Popen(
@@ -245,6 +246,7 @@ def test_a_user_s_own_file_goes_along(head: RayHead, shared: Path, tmp_path: Pat
     assert_same_numbers(shared, tmp_path / "elsewhere", "own")
 
 
+@pytest.mark.slow
 def test_to_a_bucket(head: RayHead, tmp_path: Path) -> None:
     """The job has the rights of the head's machine; the laptop needs its own to read by URL."""
     with s3_server() as server:
@@ -270,7 +272,7 @@ def test_to_a_bucket(head: RayHead, tmp_path: Path) -> None:
         ("torch", "2.9.1", True),
         pytest.param("ray", "2.59.0", True, marks=pytest.mark.slow),
         pytest.param("python", "3.10", True, marks=pytest.mark.slow),
-        ("torch", "{}+cu128", False),
+        pytest.param("torch", "{}+cu128", False, marks=pytest.mark.slow),
     ],
 )
 def test_other_versions_are_refused(

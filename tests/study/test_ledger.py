@@ -449,7 +449,7 @@ def test_a_driver_killed_many_times_loses_and_doubles_nothing(
     folder = Folder.at(place)
     killed = temporaries = 0
     seen: set[str] = set()
-    for round_ in range(16):
+    for round_ in range(10):
         # In every second round it dies by itself between the write and the rename.
         die_at = randomness.randrange(4, 40) if round_ % 2 else 0
         driver = run_packs(place, packs, die_at)
@@ -466,8 +466,8 @@ def test_a_driver_killed_many_times_loses_and_doubles_nothing(
         done = set(committed.loc[committed["status"] == "completed", "trial_id"])
         assert done >= seen
         seen = done
-    assert killed >= 12
-    assert temporaries >= 6
+    assert killed >= 7
+    assert temporaries >= 3
     assert run_packs(place, packs).wait() == 0
     check(folder, planned)
     assert set(rows(folder, "trials")["trial_id"]) == planned
