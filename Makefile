@@ -1,5 +1,5 @@
 # make study      set up and run the quickstart study
-# make test       the tests that take minutes; make test-slow: the long ones
+# make test       the tests of each change; make test-slow: those that take minutes each
 # make test-cluster  a Ray cluster of simulated hosts; needs root, sshd, ip and rsync
 # make lint       ruff and mypy
 # make benchmark  an hour of measurements; BENCHMARK_OPTIONS=--quick for minutes
@@ -16,6 +16,8 @@ BENCHMARK_OPTIONS ?=
 export VAE_STUDY_DATA ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 # Tests that start Ray wait as much as they compute.
 WORKERS ?= $(shell expr $$(nproc) + 1)
+# Which of the slow tests; .ci/run leaves out the long ones.
+SLOW ?= slow
 # One thread per process: tests and packs run side by side.
 export OMP_NUM_THREADS ?= 1
 
@@ -28,7 +30,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest -m "not slow and not cluster" -n $(WORKERS) --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m "slow and not cluster" -n $(WORKERS) --dist loadfile --timeout 3000
+	$(BIN)/pytest -m "$(SLOW) and not cluster" -n $(WORKERS) --dist loadfile --timeout 3000
 
 test-cluster: $(INSTALLED)
 	$(BIN)/pytest -m cluster tests/cluster --timeout 900

@@ -149,7 +149,7 @@ def kill(pid: int) -> None:
         return
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 240, what: str = "") -> Any:
     """Return what `condition` returns once that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

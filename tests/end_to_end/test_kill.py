@@ -206,6 +206,7 @@ def test_interrupt(tmp_path: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_kill_the_driver_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
     moments = random.Random()
     command = ["run", str(write_spec(tmp_path, SPEC)), *CPUS]

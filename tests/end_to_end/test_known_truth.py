@@ -9,8 +9,6 @@ from analysis import estimate_by_rule, estimate_intrinsic_dimension, linear_answ
 from study.loading import load_study
 from tests.end_to_end.command import succeed
 
-pytestmark = pytest.mark.usefixtures("shared_ray")
-
 EIGENVALUES = np.array([16.0, 9.0, 4.0, 0.36, 0.16, 0.04, 0.01, 0.0025])
 LINEAR = """
 study: linear
@@ -27,6 +25,7 @@ training: {epochs: 60, batch_size: 100, learning_rate: 0.01}
 """
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_linear_vaes_find_what_probabilistic_pca_says(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rotation, _ = np.linalg.qr(random.standard_normal((8, 8)))
@@ -51,6 +50,7 @@ def test_linear_vaes_find_what_probabilistic_pca_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_manifolds_have_their_dimension(tmp_path: Path) -> None:
     """The preset with two seeds and the two largest latent_dims: 12 of its 45 trials."""
     few = ("--set", "axes.latent_dim=[14,20]", "--set", "axes.seed=[0,1]")

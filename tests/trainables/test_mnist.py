@@ -23,6 +23,7 @@ LANES: list[dict[str, Any]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_mnist_has_eight_active_units_of_sixteen(mnist_dir: Path) -> None:
     data = load_dataset(MNIST, mnist_dir)

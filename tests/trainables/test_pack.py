@@ -98,7 +98,7 @@ MIXED = [
         (Architecture.dense((64, 24)), "gaussian_learned"),
         (NAMED["linear"], "gaussian"),
         (Architecture.conv((4, 8, 8)), "gaussian_learned"),
-        pytest.param(NAMED["paper-conv"], "bernoulli", marks=pytest.mark.slow),
+        pytest.param(NAMED["paper-conv"], "bernoulli", marks=(pytest.mark.slow, pytest.mark.long)),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
