@@ -124,7 +124,7 @@ class Workers:
     def describe(self) -> str:
         """Say how many packs run at a time, and on what."""
         each = _amounts(self.cpus, self.gpus)
-        text = f"up to {self.count} packs at a time, {each} each"
+        text = f"up to {_packs(self.count)} at a time, {each} each"
         if self.room < self.count:
             text += f"; the nodes that are up have room for {self.room}"
         return text
@@ -136,7 +136,10 @@ class Workers:
             sum(node.get("CPU", 0) for node in nodes), sum(node.get("GPU", 0) for node in nodes)
         )
         if self.room:
-            return f"waiting for room: the nodes that are up hold {self.room} packs, and are in use"
+            return (
+                f"waiting for a worker: the nodes that are up have room for {_packs(self.room)}, "
+                "but others use it, or workers still start"
+            )
         return (
             f"waiting for a node with {_amounts(self.cpus, self.gpus)} for a pack; "
             f"{len(nodes)} {'node is' if len(nodes) == 1 else 'nodes are'} up, with {there}"
@@ -218,6 +221,10 @@ def _nodes() -> dict[str, Resources]:
 
 def _numbers(resources: Mapping[str, Any]) -> Resources:
     return {name: float(n) for name, n in resources.items() if isinstance(n, int | float)}
+
+
+def _packs(count: int) -> str:
+    return f"{count} pack{'' if count == 1 else 's'}"
 
 
 def _amounts(cpus: float, gpus: float) -> str:

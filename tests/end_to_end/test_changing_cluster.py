@@ -126,7 +126,7 @@ def test_a_gpu_that_pytorch_does_not_find(tmp_path: Path, nodes: Nodes) -> None:
     arguments = ("run", write_spec(tmp_path, spec), "--address", nodes.address)
     done = vae_study(tmp_path, *arguments, env=environment(CUDA_VISIBLE_DEVICES=""))
     assert done.returncode == 3, done.stderr
-    assert "up to 1 packs at a time, 1 CPU and 1 GPU each" in done.stderr
+    assert "up to 1 pack at a time, 1 CPU and 1 GPU each" in done.stderr
     assert "reserved a GPU for a pack" in done.stderr
     assert "Traceback" not in done.stderr
     on_cpu = vae_study(tmp_path, *arguments, "--set", "resources.gpus_per_pack=0")

@@ -506,7 +506,7 @@ def test_what_is_waited_for_is_told(
     assert len(lines()) == 2
     nodes["big"] = {"CPU": 3, "memory": 1e9}
     clock[0] += 61
-    assert "hold 1 packs, and are in use" in lines()[-1]
+    assert "have room for 1 pack, but others use it, or workers" in lines()[-1]
     run.start("a")
     clock[0] += 1000
     assert len(lines()) == 3
