@@ -10,8 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 _LOADED = ["study.commands.command_line", "study.run", "study.ray_run", "analysis.report"]
 
@@ -41,8 +43,16 @@ def run_forked(
 
 @cache
 def _server() -> ForkServerContext:
+    """Start the process to fork from, with none of the settings that Ray made for these tests.
+
+    Some are read as Ray is imported, and with others than its own a cluster starts it no workers.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_LOADED)
+    with patch.dict(os.environ):
+        for name in [name for name in os.environ if name.startswith(("RAY_", "TUNE_"))]:
+            del os.environ[name]
+        ensure_running()
     return context
 
 
