@@ -16,8 +16,6 @@ BENCHMARK_OPTIONS ?=
 export VAE_STUDY_DATA ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 # Tests that start Ray wait as much as they compute.
 WORKERS ?= $(shell expr $$(nproc) + 1)
-# In the order of their names: the small files, which even out the end, happen to be the last ones.
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Which of the slow tests; .ci/run leaves out the long ones.
 SLOW ?= slow
 # One thread per process: tests and packs run side by side.
@@ -29,10 +27,10 @@ study: $(INSTALLED)
 	$(BIN)/vae-study run $(SPEC) $(STUDY_OPTIONS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not slow and not cluster" $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m "not slow and not cluster" -n $(WORKERS) --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m "$(SLOW) and not cluster" $(SIDE_BY_SIDE) --timeout 3000
+	$(BIN)/pytest -m "$(SLOW) and not cluster" -n $(WORKERS) --dist loadfile --timeout 3000
 
 test-cluster: $(INSTALLED)
 	$(BIN)/pytest -m cluster tests/cluster --timeout 900

@@ -6,9 +6,10 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,6 +43,13 @@ def pytest_collection_finish() -> None:
     """What is imported stays: a collection of garbage need not go through it each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_settings_of_earlier_modules() -> Iterator[None]:
+    """A Ray started in this process leaves variables behind, such as RAY_AUTH_MODE."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
