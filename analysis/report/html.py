@@ -1,6 +1,7 @@
 """A report as one HTML file that needs no network: charts, tables and libraries inlined."""
 
 import json
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -23,7 +24,7 @@ _UNIT_COLUMNS = [
     "kl",
     "reconstruction_gain",
 ]
-_LIBRARIES = "window.vegaEmbed = vegaEmbed;"  # what the page uses of the bundle
+_USED = "window.vegaEmbed = vegaEmbed;"  # what the page uses of the bundle
 _DIGITS = 5  # significant digits of numbers that only charts and tables show
 
 
@@ -40,10 +41,16 @@ def to_html(report: Report) -> str:
         report=report,
         css=(here / "report.css").read_text(encoding="utf-8"),
         javascript=(here / "report.js").read_text(encoding="utf-8"),
-        vega=_in_script(vl_convert.javascript_bundle(_LIBRARIES, vega_lite_version())),
+        vega=_libraries(),
         figures=_json(figures),
         trials=_json(_browser(report)),
     )
+
+
+@cache
+def _libraries() -> str:
+    """Return Vega-Lite and what it needs as a script; to bundle them takes a second."""
+    return _in_script(vl_convert.javascript_bundle(_USED, vega_lite_version()))
 
 
 def _browser(report: Report) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """The report's section on adaptive studies: numbers, sentences and charts, also where little is."""
 
 import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ KL = Goal("test_kl", "target", 15.0)
 IMPOSSIBLE = Constraint("active_units", "<=", -1.0)
 
 
+@cache
 def report_of(tables: StudyTables) -> Report:
     section = search_section(tables)
     assert section is not None
