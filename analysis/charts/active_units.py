@@ -1,11 +1,12 @@
 """Active units against latent_dim: where the count stops growing is the intrinsic dimension."""
 
 from math import ceil
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, styled
+from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, setting_legend, styled
 from analysis.group_words import beta_words, in_natural_order, naturally, setting_labels
 from analysis.groups import group_columns, with_group_values
 
@@ -89,8 +90,10 @@ def _bands(estimates: pd.DataFrame) -> pd.DataFrame:
 def _draw(rows: pd.DataFrame) -> alt.FacetChart:
     chosen = alt.selection_point(fields=["setting"], bind="legend")
     latent_dim = alt.X("latent_dim:Q", title="latent_dim", axis=alt.Axis(tickMinStep=1))
-    legend = alt.Legend(symbolOpacity=1)  # not as pale as the bands
+    facets, beside = _facets(rows)
     settings = in_natural_order(rows["setting"])
+    width = beside * PANEL_WIDTH
+    legend = setting_legend(settings, width, symbolOpacity=1)  # not as pale as the bands
     colour = alt.Color(
         "setting:N", title="setting (click to single out)", legend=legend, sort=settings
     )
@@ -136,13 +139,19 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
         data=rows,
     )
     panel = panel.properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    return styled(panel.facet(**facets))
+
+
+def _facets(rows: pd.DataFrame) -> tuple[dict[str, Any], int]:
+    """Return the facets of these rows, and how many panels stand side by side."""
     by_beta = rows.sort_values(["dataset", "beta"], key=naturally)
-    if rows["beta"].nunique() > 1 < rows["dataset"].nunique():
-        betas = list(rows.sort_values("beta")["in_words"].unique())
+    datasets, panels = list(by_beta["dataset"].unique()), list(by_beta["panel"].unique())
+    betas = list(rows.sort_values("beta")["in_words"].unique())
+    # A grid has to be full: Vega-Lite puts panels that it has no rows for before all others.
+    if len(datasets) > 1 < len(betas) and len(panels) == len(datasets) * len(betas):
+        row = alt.Row("dataset:N", title=None, sort=datasets)
         column = alt.Column("in_words:N", title=None, sort=betas)
-        row = alt.Row("dataset:N", title=None, sort=list(by_beta["dataset"].unique()))
-        return styled(panel.facet(column=column, row=row))
-    title = alt.Facet("panel:N", title=None, sort=list(by_beta["panel"].unique()))
-    panels = max(1, rows["panel"].nunique())
-    lines = ceil(panels / MOST_COLUMNS)
-    return styled(panel.facet(title, columns=ceil(panels / lines)))
+        return {"row": row, "column": column}, len(betas)
+    lines = ceil(len(panels) / MOST_COLUMNS) or 1
+    columns = ceil(len(panels) / lines) or 1
+    return {"facet": alt.Facet("panel:N", title=None, sort=panels), "columns": columns}, columns

@@ -3,11 +3,13 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import styled
+from analysis.charts.style import setting_legend, styled
 from analysis.group_words import beta_words, in_natural_order, setting_labels
 from analysis.groups import range_ends
 
 __all__ = ["dimension_by_beta_chart"]
+
+PANEL_WIDTH = 380
 
 
 def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
@@ -23,7 +25,8 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
     if (rows["beta"] <= 0).any():  # a logarithm has no place for β = 0
         beta = alt.X("beta:Q", title="β")
     settings = in_natural_order(rows["setting"])
-    legend = alt.Legend(symbolOpacity=1)
+    datasets = in_natural_order(rows["dataset"])
+    legend = setting_legend(settings, PANEL_WIDTH * min(2, len(datasets)), symbolOpacity=1)
     colour = alt.Color("setting:N", title="setting", sort=settings, legend=legend)
     tooltip = [
         alt.Tooltip("setting:N"),
@@ -60,6 +63,5 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
         layers = []
     if rows["at_least"].notna().any():
         layers += bounds
-    panel = alt.LayerChart(layer=layers, data=rows, width=380, height=260)
-    datasets = in_natural_order(rows["dataset"])
+    panel = alt.LayerChart(layer=layers, data=rows, width=PANEL_WIDTH, height=260)
     return styled(panel.facet(alt.Facet("dataset:N", title=None, sort=datasets), columns=2))

@@ -3,11 +3,13 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import styled
+from analysis.charts.style import setting_legend, styled
 from analysis.group_words import in_natural_order, setting_labels
 from analysis.groups import group_columns, with_group_values
 
 __all__ = ["rate_distortion_chart"]
+
+PANEL_WIDTH = 420
 
 
 def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
@@ -35,6 +37,8 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
             "test_elbo",
         ]
     ]
+    settings = in_natural_order(labels)
+    legend = setting_legend(settings, PANEL_WIDTH * min(2, rows["dataset"].nunique()))
     points = (
         alt.Chart(rows)
         .mark_point(filled=True, size=45, opacity=0.85)
@@ -44,7 +48,7 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
             ).scale(zero=False, nice=True),
             alt.Y("test_kl:Q", title="KL (nats per image)").scale(zero=False),
             alt.Color("active_units:Q", title="active units").scale(scheme="viridis"),
-            alt.Shape("setting:N", title="setting", sort=in_natural_order(labels)),
+            alt.Shape("setting:N", title="setting", sort=settings, legend=legend),
             tooltip=[
                 alt.Tooltip("setting:N"),
                 alt.Tooltip("beta:Q", title="β"),
@@ -57,7 +61,7 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
                 alt.Tooltip("trial_id:N"),
             ],
         )
-        .properties(width=420, height=280)
+        .properties(width=PANEL_WIDTH, height=280)
     )
     panels: alt.FacetChart = points.facet(
         alt.Facet("dataset:N", title=None, sort=in_natural_order(rows["dataset"])), columns=2

@@ -47,10 +47,10 @@ def answer(tables: StudyTables, estimates: pd.DataFrame) -> list[Statement]:
 
 def _most_telling(estimates: pd.DataFrame) -> pd.DataFrame:
     """The groups to name: those with the best verdicts, in the order of the estimates."""
-    if len(estimates) <= MOST_GROUPS:
+    swept = estimates["latent_dims"] > 1
+    if len(estimates) == 1 or (len(estimates) <= MOST_GROUPS and swept.any()):
         return estimates
     rank = estimates["verdict"].map({verdict: place for place, verdict in enumerate(VERDICTS)})
-    swept = estimates["latent_dims"] > 1
     some = estimates[swept & (rank < len(VERDICTS) - 1)]
     best = rank[some.index].sort_values(kind="stable").index[:MOST_GROUPS]
     return estimates.loc[best].sort_index() if len(some) else estimates[swept].head(MOST_GROUPS)

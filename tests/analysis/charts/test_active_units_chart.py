@@ -1,12 +1,19 @@
+import re
+from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+import vl_convert
 
 from analysis.charts.active_units import MOST_BETAS, active_units_chart
+from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH
 from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from study.tables import TRIALS
 from tests.analysis.tables import trials_of
+
+Placed = tuple[float, float, str]
 
 
 def sweep(betas: tuple[float, ...] = (0.5, 2.0), **more: Any) -> pd.DataFrame:
@@ -69,6 +76,35 @@ def test_several_datasets_have_a_row_each() -> None:
     two = pd.concat([sweep(), sweep(dataset="mnist")])
     facet = active_units_chart(two).to_dict()["facet"]
     assert (facet["column"]["field"], facet["row"]["field"]) == ("in_words", "dataset")
+
+
+def placed(node: ElementTree.Element, x: float = 0, y: float = 0) -> Iterator[Placed]:
+    """All marks and texts of a picture, with where they are in it."""
+    moved = re.match(r"translate\(([-\d.]+),([-\d.]+)\)", node.get("transform", ""))
+    if moved:
+        x, y = x + float(moved[1]), y + float(moved[2])
+    yield x, y, node.get("aria-label") or node.text or ""
+    for child in node:
+        yield from placed(child, x, y)
+
+
+def test_points_are_under_their_panels_title_where_datasets_have_other_betas() -> None:
+    two = pd.concat([sweep((0.5, 1.0)), sweep((1.0, 2.0), dataset="mnist").query("latent_dim > 8")])
+    svg = vl_convert.vegalite_to_svg(active_units_chart(two).to_dict())
+    everything = list(placed(ElementTree.fromstring(svg)))
+    titles = [(x, y, text) for x, y, text in everything if re.match(r"\w+, β = ", text)]
+    points = [(x, y, label) for x, y, label in everything if "mean active units: " in label]
+    assert len(titles) == 4
+    assert len(points) == 2 * 2 * (5 + 2)
+    for x, y, label in points:
+        above = [
+            title
+            for left, top, title in titles
+            if abs(left - x) <= PANEL_WIDTH / 2 and 0 < y - top < PANEL_HEIGHT + 20
+        ]
+        found = re.search(r"dataset: (\w+); β: (β = [\d.]+)", label)
+        assert found
+        assert above == [f"{found[1]}, {found[2]}"]
 
 
 def test_of_many_betas_some_are_drawn_and_the_ends_are_among_them() -> None:
