@@ -15,18 +15,21 @@ PANEL_WIDTH = 420
 def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
     """Draw a point per completed trial: KL against reconstruction on the test images.
 
-    Colour is the number of active units, shape the setting. Left and down is better:
-    the ELBO is minus the sum of both.
+    There is a panel per dataset and likelihood. Colour is the number of active units, shape the
+    setting. Left and down is better: the ELBO is minus the sum of both.
 
     Args:
         trials: The `trials` table, or those of its rows that are to be drawn.
     """
     completed = trials[trials["status"] == "completed"]
     labels = setting_labels(with_group_values(completed)[group_columns(completed)])
-    rows = completed.assign(setting=labels)[
+    panel = completed["dataset"]
+    if completed["decoder"].nunique() > 1:  # nats of one likelihood are not those of another
+        panel = panel + ", " + completed["decoder"]
+    rows = completed.assign(setting=labels, panel=panel)[
         [
             "trial_id",
-            "dataset",
+            "panel",
             "setting",
             "beta",
             "latent_dim",
@@ -38,7 +41,7 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
         ]
     ]
     settings = in_natural_order(labels)
-    legend = setting_legend(settings, PANEL_WIDTH * min(2, rows["dataset"].nunique()))
+    legend = setting_legend(settings, PANEL_WIDTH * min(2, rows["panel"].nunique()))
     points = (
         alt.Chart(rows)
         .mark_point(filled=True, size=45, opacity=0.85)
@@ -64,6 +67,6 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
         .properties(width=PANEL_WIDTH, height=280)
     )
     panels: alt.FacetChart = points.facet(
-        alt.Facet("dataset:N", title=None, sort=in_natural_order(rows["dataset"])), columns=2
+        alt.Facet("panel:N", title=None, sort=in_natural_order(rows["panel"])), columns=2
     ).resolve_scale(x="independent", y="independent")
     return styled(panels)
