@@ -97,7 +97,7 @@ def test_the_answer_says_when_most_trials_should_train_longer(tables: StudyTable
     report = compose_report(moving)
     (line,) = [line for line in report.answer if "train longer" in line.text]
     completed = (tables.trials["status"] == "completed").sum()
-    assert f"0 trials have converged and {completed} should train longer" in line.text
+    assert f"by the second moment: 0; that should train longer: {completed}." in line.text
     assert line.warns
     assert assert_recomputed(report, moving) > 10
 
