@@ -79,8 +79,8 @@ def law_statements(tables: StudyTables) -> list[Statement]:
             PREDICTED + 'law["second"].mean(), law["second"].var(ddof=0)',
         ),
         Statement(
-            "Trials that have converged by the second moment: {:,}; that should train longer: {:,}. "
-            "Converged are those in which mean σ² + mean μ² differs from 1 by at most "
+            "Trials that have converged by the second moment: {:,}; that should train longer: "
+            "{:,}. Converged are those in which mean σ² + mean μ² differs from 1 by at most "
             f"{MEAN_TOLERANCE:g} on average and by at most {UNIT_TOLERANCE:g} in every unit.",
             (converged, longer),
             by_unit,
