@@ -1,12 +1,11 @@
 """Active units against latent_dim: where the count stops growing is the intrinsic dimension."""
 
 from math import ceil
-from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, setting_legend, styled
+from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, setting_legend, styled, wrapped
 from analysis.group_words import beta_words, in_natural_order, naturally, setting_labels
 from analysis.groups import group_columns, with_group_values
 
@@ -88,12 +87,21 @@ def _bands(estimates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(rows: pd.DataFrame) -> alt.FacetChart:
+    panels = list(rows.sort_values(["dataset", "beta"], key=naturally)["panel"].unique())
+    datasets, betas = rows["dataset"].nunique(), rows["beta"].nunique()
+    if datasets > 1 and len(panels) == datasets * betas:
+        columns = betas  # a dataset in each row
+    else:
+        lines = ceil(len(panels) / MOST_COLUMNS) or 1
+        columns = ceil(len(panels) / lines) or 1
+    return styled(wrapped(_panel(rows, columns * PANEL_WIDTH), "panel", panels, columns))
+
+
+def _panel(rows: pd.DataFrame, total_width: float) -> alt.LayerChart:
     chosen = alt.selection_point(fields=["setting"], bind="legend")
     latent_dim = alt.X("latent_dim:Q", title="latent_dim", axis=alt.Axis(tickMinStep=1))
-    facets, beside = _facets(rows)
     settings = in_natural_order(rows["setting"])
-    width = beside * PANEL_WIDTH
-    legend = setting_legend(settings, width, symbolOpacity=1)  # not as pale as the bands
+    legend = setting_legend(settings, total_width, symbolOpacity=1)  # not as pale as the bands
     colour = alt.Color(
         "setting:N", title="setting (click to single out)", legend=legend, sort=settings
     )
@@ -117,7 +125,7 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
     ]
     if not (rows["kind"] == "band").any():  # an empty layer has no extent, and Vega warns
         shown_bands = []
-    panel = alt.layer(
+    layers = [
         counts.mark_line(color="#888888", strokeDash=[4, 4]).encode(latent_dim, y="latent_dim:Q"),
         *shown_bands,
         counts.mark_rule(strokeWidth=2).encode(
@@ -136,22 +144,5 @@ def _draw(rows: pd.DataFrame) -> alt.FacetChart:
             tooltip=_TOOLTIP,
         )
         .add_params(chosen),
-        data=rows,
-    )
-    panel = panel.properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
-    return styled(panel.facet(**facets))
-
-
-def _facets(rows: pd.DataFrame) -> tuple[dict[str, Any], int]:
-    """Return the facets of these rows, and how many panels stand side by side."""
-    by_beta = rows.sort_values(["dataset", "beta"], key=naturally)
-    datasets, panels = list(by_beta["dataset"].unique()), list(by_beta["panel"].unique())
-    betas = list(rows.sort_values("beta")["in_words"].unique())
-    # A grid has to be full: Vega-Lite puts panels that it has no rows for before all others.
-    if len(datasets) > 1 < len(betas) and len(panels) == len(datasets) * len(betas):
-        row = alt.Row("dataset:N", title=None, sort=datasets)
-        column = alt.Column("in_words:N", title=None, sort=betas)
-        return {"row": row, "column": column}, len(betas)
-    lines = ceil(len(panels) / MOST_COLUMNS) or 1
-    columns = ceil(len(panels) / lines) or 1
-    return {"facet": alt.Facet("panel:N", title=None, sort=panels), "columns": columns}, columns
+    ]
+    return alt.LayerChart(layer=layers, data=rows, width=PANEL_WIDTH, height=PANEL_HEIGHT)

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import setting_legend, styled
+from analysis.charts.style import beta_axis, setting_legend, styled, wrapped
 from analysis.group_words import beta_words, in_natural_order, setting_labels
 from analysis.groups import range_ends
 
@@ -21,9 +21,7 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
         curve: What `dimension_by_beta` returns.
     """
     rows = curve.assign(setting=setting_labels(curve), in_words=beta_words(curve))
-    beta = alt.X("beta:Q", title="β").scale(type="log", nice=False, padding=12)
-    if (rows["beta"] <= 0).any():  # a logarithm has no place for β = 0
-        beta = alt.X("beta:Q", title="β")
+    beta = beta_axis(rows["beta"])
     settings = in_natural_order(rows["setting"])
     datasets = in_natural_order(rows["dataset"])
     legend = setting_legend(settings, PANEL_WIDTH * min(2, len(datasets)), symbolOpacity=1)
@@ -64,4 +62,4 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
     if rows["at_least"].notna().any():
         layers += bounds
     panel = alt.LayerChart(layer=layers, data=rows, width=PANEL_WIDTH, height=260)
-    return styled(panel.facet(alt.Facet("dataset:N", title=None, sort=datasets), columns=2))
+    return styled(wrapped(panel, "dataset", datasets, columns=2))

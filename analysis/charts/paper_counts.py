@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, styled
+from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, beta_axis, styled, wrapped
 from analysis.group_words import in_natural_order
 from analysis.paper_counts import setting_words
 
@@ -21,10 +21,10 @@ def paper_counts_chart(counts: pd.DataFrame) -> alt.FacetChart:
         net=counts["where"] + ": " + counts["architecture"] + " on " + counts["dataset"],
     )
     settings = in_natural_order(rows["setting"])
-    beta = alt.X("beta:Q", title="β").scale(type="log", nice=False, padding=12)
+    beta = beta_axis(rows["beta"])
     colour = alt.Color("setting:N", title="setting", sort=settings, legend=alt.Legend(columns=1))
     base = alt.Chart()
-    panel = alt.layer(
+    layers = [
         base.mark_rule(color="#888888", strokeDash=[4, 4]).encode(y="paper:Q"),
         base.mark_line().encode(
             beta, alt.Y("mean:Q", title="active units", scale=alt.Scale(domainMin=0)), color=colour
@@ -47,7 +47,6 @@ def paper_counts_chart(counts: pd.DataFrame) -> alt.FacetChart:
                 alt.Tooltip("epochs:Q"),
             ],
         ),
-        data=rows,
-    ).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
-    facet = alt.Facet("net:N", title=None, sort=list(rows["net"].unique()))
-    return styled(panel.facet(facet, columns=2))
+    ]
+    panel = alt.LayerChart(layer=layers, data=rows, width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    return styled(wrapped(panel, "net", list(rows["net"].unique()), columns=2))

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import setting_legend, styled
+from analysis.charts.style import setting_legend, styled, wrapped
 from analysis.group_words import in_natural_order, setting_labels
 from analysis.groups import group_columns, with_group_values
 
@@ -66,7 +66,6 @@ def rate_distortion_chart(trials: pd.DataFrame) -> alt.FacetChart:
         )
         .properties(width=PANEL_WIDTH, height=280)
     )
-    panels: alt.FacetChart = points.facet(
-        alt.Facet("panel:N", title=None, sort=in_natural_order(rows["panel"])), columns=2
-    ).resolve_scale(x="independent", y="independent")
-    return styled(panels)
+    panels = wrapped(points, "panel", in_natural_order(rows["panel"]), columns=2)
+    free: alt.FacetChart = panels.resolve_scale(x="independent", y="independent")
+    return styled(free)

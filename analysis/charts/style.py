@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import altair as alt
+import pandas as pd
 
 __all__ = [
     "ACTIVE",
@@ -20,6 +21,7 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 ACTIVE, INACTIVE = "#D55E00", "#B8C4CE"
 PANEL_WIDTH, PANEL_HEIGHT = 260, 220
 PAGE_WIDTH = 1072  # of a report, in pixels
+MOST_TICKS = 8
 
 AnyChart = TypeVar("AnyChart", bound=alt.TopLevelMixin)
 
@@ -53,3 +55,32 @@ def setting_legend(settings: Sequence[str], panels_width: float, **properties: A
     return alt.Legend(
         orient="bottom", columns=1, labelLimit=PAGE_WIDTH - axes_and_symbol, **properties
     )
+
+
+def beta_axis(betas: "pd.Series[float]") -> alt.X:
+    """Return an axis of β, logarithmic unless 0 is among them, with ticks at a few different β."""
+    beta = alt.X("beta:Q", title="β")
+    if (betas <= 0).any():  # a logarithm has no place for them
+        return beta
+    if betas.nunique() <= MOST_TICKS:
+        beta = beta.axis(values=sorted(betas.unique()), format="~g")
+    return beta.scale(type="log", nice=False, padding=12)
+
+
+def wrapped(
+    panel: alt.LayerChart | alt.Chart, by: str, names: Sequence[str], columns: int
+) -> alt.FacetChart:
+    """Return a panel for each value of a column, in rows of so many.
+
+    Where the last row is short each panel has an x axis: Vega-Lite would draw a shared one below
+    every column, also where there is no panel.
+
+    Args:
+        panel: What is drawn of each.
+        by: The column.
+        names: Its values, in the order of the panels.
+        columns: Panels in a row.
+    """
+    facet = alt.Facet(f"{by}:N", title=None, sort=list(names))
+    chart: alt.FacetChart = panel.facet(facet, columns=columns)
+    return chart.resolve_axis(x="independent") if len(names) % columns else chart

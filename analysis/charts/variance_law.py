@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis.charts.style import PALETTE, PANEL_HEIGHT, PANEL_WIDTH, styled
+from analysis.charts.style import MOST_TICKS, PALETTE, PANEL_HEIGHT, PANEL_WIDTH, styled
 
 __all__ = ["bin_law", "law_density", "law_residual_chart", "law_scatter"]
 
@@ -27,7 +27,6 @@ _SCALES: Final[dict[str, Literal["linear", "sqrt"]]] = {
     "kl": "sqrt",
     "reconstruction_gain": "sqrt",
 }
-_MOST_TICKS = 8
 _WHOLE = ("latent_dim", "epochs_trained", "epoch")
 _RESIDUAL_TOOLTIP = [
     alt.Tooltip("label:N", title="bin"),
@@ -163,7 +162,7 @@ def law_residual_chart(summary: pd.DataFrame) -> alt.FacetChart:
     if by == "beta":
         scale = alt.Scale(type="log")  # has no zero, and Vega-Lite warns where told so
     axis = alt.Axis(labelAngle=0, tickMinStep=1 if by in _WHOLE else 0)
-    if by == "beta" and summary["middle"].nunique() <= _MOST_TICKS:
+    if by == "beta" and summary["middle"].nunique() <= MOST_TICKS:
         axis.values = sorted(summary["middle"].unique())  # else a log axis is labelled 0.3 0.4 0.5
     base = alt.Chart().encode(color=alt.value(PALETTE[0]), tooltip=_RESIDUAL_TOOLTIP)
     point = base.encode(alt.X("middle:Q", title=title, scale=scale, axis=axis))
