@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from search_spaces import NAMED, Architecture, TilesDataset, Trial
+from search_spaces.trial import Decoder
 from trainables.datasets import load_dataset
 from trainables.device_data import DeviceData
 from trainables.pack import Pack
@@ -44,3 +45,23 @@ def test_pack_on_cuda_equals_pack_on_cpu(architecture: Architecture) -> None:
     for name in ("mean_variance", "posterior_variance", "kl", "reconstruction_gain"):
         ours, expected = getattr(cuda, name), getattr(cpu, name)
         np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("architecture", [Architecture.dense((64, 24)), NAMED["paper-conv"]])
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian_learned"])
+def test_the_host_waits_for_no_step(architecture: Architecture, decoder: Decoder) -> None:
+    trials = [
+        Trial(dataset=TILES, architecture=architecture, latent_dim=4, decoder=decoder, seed=seed)
+        for seed in (0, 1)
+    ]
+    pack = Pack(trials, DeviceData.load(load_dataset(TILES), torch.device("cuda")))
+    pack.train_epoch()  # libraries set themselves up in the first steps
+    last = 2 * pack.steps_per_epoch
+
+    def watch(steps: int) -> None:
+        torch.cuda.set_sync_debug_mode("error" if steps < last else "default")
+
+    try:
+        pack.train_epoch(watch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
