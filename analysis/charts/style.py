@@ -1,4 +1,4 @@
-"""What all charts look alike in: colours that the colour-blind can tell apart, sizes, grid."""
+"""What all charts look alike in: colours that the colour-blind can tell apart, sizes, axes, panels."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
