@@ -1,4 +1,4 @@
-"""What all charts look alike in: colours that the colour-blind can tell apart, sizes, axes, panels."""
+"""What all charts look alike in: colours that the colour-blind tell apart, sizes, axes, panels."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
