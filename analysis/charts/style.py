@@ -9,11 +9,14 @@ import pandas as pd
 __all__ = [
     "ACTIVE",
     "INACTIVE",
+    "MOST_TICKS",
     "PALETTE",
     "PANEL_HEIGHT",
     "PANEL_WIDTH",
+    "beta_axis",
     "setting_legend",
     "styled",
+    "wrapped",
 ]
 
 # Okabe and Ito (2008), "Color Universal Design", without yellow, which is pale on white.
