@@ -14,7 +14,7 @@ Objective = Literal["elbo", "quadratic_penalty", "no_sampling"]
 Decoder = Literal["bernoulli", "gaussian", "gaussian_learned"]
 LearningRateSchedule = Literal["cosine", "constant"]
 Initialisation = Literal["glorot", "torch"]
-Precision = Literal["float32", "float64"]
+Precision = Literal["float32", "float64", "mixed"]
 
 
 class Trial(BaseModel):
@@ -37,7 +37,8 @@ class Trial(BaseModel):
         initialisation: How the weights start: "glorot" or "torch" (PyTorch's default).
         data_seed: Seed of the minibatch order.
         seed: Seed of initial weights and reparametrisation noise.
-        precision: "float32" or "float64".
+        precision: "float32", "float64", or "mixed": float32, but while it trains the factors of
+            products are rounded to bfloat16 (CPUs) or TF32 (GPUs).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

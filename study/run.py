@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, Trial, load_spec
+from search_spaces import ArrayDataset, BadInput, StudySpec, Trial, load_spec
 from study import ledger
 from study.adaptive.opening import adaptive_part, check_strategy, drawn_points, representatives
 from study.adaptive.warm_start import earlier_points
@@ -27,6 +27,7 @@ from study.planning import PlannedTrial, check_trials, plan_study, planned_trial
 from study.storage import Folder
 from study.tables import DONE
 from trainables.datasets import ImageData, load_dataset
+from trainables.mixed_precision import require_mixed_precision
 from trainables.pack import NUMERICS_VERSION
 
 __all__ = ["PreparedStudy", "prepare_study", "resume_study", "run_study"]
@@ -123,7 +124,7 @@ def run_study(
             "leave it out"
         )
     if not (address or os.environ.get("RAY_ADDRESS")):
-        _check_resources(spec.resources, cpus or os.cpu_count() or 1)
+        _check_machine(prepared, cpus or os.cpu_count() or 1)
     folder = Folder.at(storage).child(spec.study)
     if part is not None and not folder.exists(SPEC_FILE):
         earlier_points(folder.parent, part, prepared.datasets)  # before anything is written
@@ -246,8 +247,9 @@ def _driving(
         yield own
 
 
-def _check_resources(resources: ResourceSettings, cpus: int) -> None:
-    """Refuse packs that this machine will never have room for."""
+def _check_machine(prepared: PreparedStudy, cpus: int) -> None:
+    """Refuse packs that this machine will never have room for, or cannot compute."""
+    resources = prepared.spec.resources
     if resources.cpus_per_pack > cpus:
         raise BadInput(
             f"resources.cpus_per_pack: {resources.cpus_per_pack} CPUs per pack, and there are "
@@ -259,6 +261,9 @@ def _check_resources(resources: ResourceSettings, cpus: int) -> None:
             f"resources.gpus_per_pack: {gpus:g} GPUs per pack, and PyTorch finds "
             f"{torch.cuda.device_count()} here; give 'auto' to use those that are there"
         )
+    if any(p.trial.precision == "mixed" for p in prepared.planned):
+        on_gpus = gpus != 0 and torch.cuda.is_available()
+        require_mixed_precision(torch.device("cuda" if on_gpus else "cpu"))
 
 
 def _with_absolute_paths(spec: StudySpec) -> StudySpec:

@@ -87,7 +87,7 @@ _HYPERPARAMETERS = [
     _column("initialisation", _TEXT, "of the weights: glorot or torch"),
     _column("data_seed", _COUNT, "seed of the minibatch order"),
     _column("seed", _COUNT, "seed of the initial weights and of the sampling noise"),
-    _column("precision", _TEXT, "float32 or float64"),
+    _column("precision", _TEXT, "float32, float64 or mixed"),
 ]
 
 HYPERPARAMETERS: Final = tuple(field.name for field in _HYPERPARAMETERS)

@@ -38,7 +38,7 @@ def lane_cost(trial: Trial, shape: Shape, images: int) -> LaneCost:
         images: Training images, for which an epoch's noise is drawn at once.
     """
     flops, saved, parameters = _step_cost(trial.architecture, trial.latent_dim, shape)
-    size = 4 if trial.precision == "float32" else 8
+    size = 8 if trial.precision == "float64" else 4
     # Weights, two moments, gradient, the copy before each epoch (three) and what the engine needs.
     state = 8 * parameters * size
     noise = images * trial.latent_dim * (size + 4)

@@ -9,7 +9,7 @@ so that it stays that way.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from trainables.adam import LaneAdam
 from trainables.architectures import LaneBuffer, ParameterShape, build_network, draw_parameters
 from trainables.device_data import DeviceData
 from trainables.engines import build_engine
+from trainables.mixed_precision import ProductFormat, require_mixed_precision
 from trainables.objectives import LEARNED_VARIANCE, Disturbance, LaneObjectives
 from trainables.streams import minibatch_order, training_noise
 
@@ -82,7 +83,8 @@ class Pack:
 
         Raises:
             ValueError: The trials cannot be stacked.
-            BadInput: The architecture cannot take images of this shape.
+            BadInput: The architecture cannot take images of this shape, or the device is not made
+                for mixed precision.
         """
         if len({stack_key(trial) for trial in trials}) != 1:
             raise ValueError("a pack needs one or more trials of one stack_key")
@@ -90,7 +92,12 @@ class Pack:
         self.data = data
         self.epoch = 0
         self.device = data.splits["train"].device
-        self.dtype = torch.float32 if trials[0].precision == "float32" else torch.float64
+        precision = trials[0].precision
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
+        self._products: AbstractContextManager[None] = nullcontext()
+        if precision == "mixed":
+            require_mixed_precision(self.device)
+            self._products = ProductFormat.fastest(self.device)
         self.network = build_network(trials[0].architecture, data.shape)
         self.latent_dim = latent_dim or max(trial.latent_dim for trial in trials)
         self.objectives = LaneObjectives.of(trials, self.dtype, self.device)
@@ -108,7 +115,12 @@ class Pack:
         total_steps = trials[0].epochs * self.steps_per_epoch
         self._adam = LaneAdam(trials, total_steps, self.parameters.flat, gradients.flat)
         self.engine = build_engine(
-            self.network, self.objectives, self.parameters, gradients, self.state
+            self.network,
+            self.objectives,
+            self.parameters,
+            gradients,
+            self.state,
+            mixed=precision == "mixed",
         )
 
     def parameter_shapes(self, latent_dim: int) -> list[ParameterShape]:
@@ -165,7 +177,8 @@ class Pack:
                 start += size
                 batch = self.data.batch("train", order[rows], self.dtype)
                 disturbed = None if disturbance is None else disturbance.rows(rows)
-                totals += self.engine.step(batch, noise[:, rows], disturbed)
+                with self._products:
+                    totals += self.engine.step(batch, noise[:, rows], disturbed)
                 self._adam.step(self.epoch * len(sizes) + step)
                 if watch is not None:
                     watch(self.epoch * len(sizes) + step + 1)

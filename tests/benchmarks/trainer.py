@@ -8,6 +8,7 @@ thread with the machine otherwise idle, the machine one such process per core at
 
 import argparse
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from search_spaces import NAMED, BadInput, Trial, load_spec
+from search_spaces.trial import Precision
 from tests.benchmarks.plain_vae import memory_batches, plain_epoch, plain_model
 from tests.benchmarks.roofline import Peaks, floor_seconds, measure_peaks
 from trainables.datasets import load_dataset
@@ -31,7 +33,6 @@ from trainables.pack import Pack
 from trainables.process import prepare_process
 
 PLAIN = "plain loop"
-NETS = ("paper-dense-mnist", "paper-conv")
 CONVOLUTIONAL_SHARE = 8  # an epoch of the convolutional net has so many times fewer images
 
 
@@ -41,17 +42,21 @@ class Options:
 
     Attributes:
         images: Training images per epoch.
+        nets: Names of architectures.
         lanes: Sizes of packs.
         repeats: Timed epochs.
-        trained: Epochs after which the dense net is measured again, since training slows down
+        trained: Epochs after which dense nets are measured again, since training slows down
             where weights of blank pixels decay; 0 leaves it out.
+        mixed: Measure packs in mixed precision as well; the roofline stays that of float32.
         cores: Processes of the machine.
     """
 
     images: int = 6000
+    nets: tuple[str, ...] = ("paper-dense-mnist", "paper-conv")
     lanes: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     repeats: int = 3
     trained: int = 40
+    mixed: bool = False
     cores: int = os.cpu_count() or 1
 
 
@@ -79,9 +84,11 @@ def trial_of(net: str, images: int, seed: int = 0) -> Trial:
     raise BadInput("no dataset can be loaded")
 
 
-def epoch_of(net: str, images: int, lanes: int) -> Callable[[], int]:
+def epoch_of(
+    net: str, images: int, lanes: int, precision: Precision = "float32"
+) -> Callable[[], int]:
     """Return an epoch of a pack, or of the plain loop for no lanes; it gives images trained on."""
-    trial = trial_of(net, images)
+    trial = trial_of(net, images).model_copy(update={"precision": precision})
     data = load_dataset(trial.dataset)
     if lanes:
         prepare_process(threads=1)
@@ -108,13 +115,14 @@ def _measure_rate(
     net: str,
     images: int,
     lanes: int,
+    precision: Precision,
     warm: int,
     repeats: int,
     start: Barrier,
     rates: "Queue[float]",
 ) -> None:
     torch.set_num_threads(1)
-    epoch = epoch_of(net, images, lanes)
+    epoch = epoch_of(net, images, lanes, precision)
     for _ in range(warm):
         epoch()
     start.wait()
@@ -161,15 +169,21 @@ def measure(options: Options, tell: Callable[[str], None] = lambda line: None) -
         f"{machine.flops / 1e9:.0f} and {machine.bandwidth / 1e9:.1f} on {options.cores}"
     )
     rows: list[dict[str, Any]] = []
-    for net in NETS:
-        images = options.images // (1 if net == NETS[0] else CONVOLUTIONAL_SHARE)
+    for net in options.nets:
+        convolutional = NAMED[net].family == "conv"
+        images = options.images // (CONVOLUTIONAL_SHARE if convolutional else 1)
         trial = trial_of(net, images)
-        cases = [(lanes, 1) for lanes in (0, *options.lanes)]
-        if options.trained and net == NETS[0]:
-            cases += [(lanes, options.trained) for lanes in (0, *options.lanes) if lanes <= 4]
+        precisions: list[Precision] = ["float32", "mixed"] if options.mixed else ["float32"]
+        kinds: list[tuple[int, Precision]] = [
+            (0, "float32"),
+            *itertools.product(options.lanes, precisions),
+        ]
+        cases = [(*case, 1) for case in kinds]
+        if options.trained and not convolutional:
+            cases += [(*case, options.trained) for case in kinds if case[0] <= 4]
         plain: dict[str, float] = {}
-        for lanes, warm in cases:
-            arguments = (net, images, lanes, warm, options.repeats)
+        for lanes, precision, warm in cases:
+            arguments = (net, images, lanes, precision, warm, options.repeats)
             rates = {
                 "thread": in_processes(1, _measure_rate, *arguments)[0],
                 "machine": sum(in_processes(options.cores, _measure_rate, *arguments)),
@@ -180,6 +194,7 @@ def measure(options: Options, tell: Callable[[str], None] = lambda line: None) -
                 "net": net,
                 "dataset": trial.dataset.name,
                 "how": f"pack of {lanes}" if lanes else PLAIN,
+                "precision": precision,
                 "warm_up_epochs": warm,
             }
             for where, peaks in (("thread", one), ("machine", machine)):
@@ -195,7 +210,7 @@ def measure(options: Options, tell: Callable[[str], None] = lambda line: None) -
 
 def line(row: dict[str, Any]) -> str:
     """Return a row as text."""
-    text = f"{row['net']:18} {row['how']:11} after {row['warm_up_epochs']:2} epochs"
+    text = f"{row['net']:18} {row['how']:11} {row['precision']:7} after {row['warm_up_epochs']:2}"
     for where in ("thread", "machine"):
         text += (
             f" | {where} {row[where]:9,.0f}/s {row[f'{where}_against_plain']:5.2f}x plain"
@@ -207,7 +222,7 @@ def line(row: dict[str, Any]) -> str:
 def report(result: dict[str, Any]) -> str:
     """Return the best packing of each net on the machine; `measure` tells the rows as they come."""
     lines = []
-    for net in NETS:
+    for net in result["options"]["nets"]:
         packs = [r for r in result["rows"] if r["net"] == net and r["how"] != PLAIN]
         best = max(packs, key=lambda row: row["machine_against_plain"])
         lines.append(f"best against plain on all cores: {line(best)}")
@@ -218,12 +233,21 @@ def main() -> None:
     """Print a table, and write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--images", type=int, default=Options.images)
+    parser.add_argument("--nets", nargs="+", choices=NAMED, default=list(Options.nets))
     parser.add_argument("--repeats", type=int, default=Options.repeats)
     parser.add_argument("--lanes", type=int, nargs="+", default=list(Options.lanes))
     parser.add_argument("--trained", type=int, default=Options.trained)
+    parser.add_argument("--mixed", action="store_true", help="packs in mixed precision as well")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    options = Options(given.images, tuple(given.lanes), given.repeats, given.trained)
+    options = Options(
+        given.images,
+        tuple(given.nets),
+        tuple(given.lanes),
+        given.repeats,
+        given.trained,
+        given.mixed,
+    )
     result = measure(options, lambda text: print(text, flush=True))
     print(report(result))
     if given.json:

@@ -48,6 +48,25 @@ def test_what_it_returns(mine: Study, storage: Path) -> None:
     assert list(found) == planned
 
 
+@pytest.mark.parametrize(
+    ("override", "refused"),
+    [
+        ("resources.cpus_per_pack=3", "resources.cpus_per_pack: 3 CPUs per pack, and there are 2"),
+        ("resources.gpus_per_pack=64", "resources.gpus_per_pack: 64 GPUs per pack"),
+        ("training.precision=mixed", "precision: 'mixed' needs a"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, override: str, refused: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # a CPU that can do nothing
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput) as error:
+        run_study(SPEC, [*OVERRIDES, override], storage=tmp_path, cpus=2)
+    assert str(error.value).startswith(refused)
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_column_dictionary_explains_every_column(mine: Study) -> None:
     dictionary = column_dictionary()
     for name in ("trials", "units", "epochs"):

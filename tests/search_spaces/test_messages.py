@@ -104,7 +104,7 @@ BAD = [
     (
         "axes.precision",
         "f",
-        "axes.precision: 'f' is not allowed (choose from 'float32', 'float64')",
+        "axes.precision: 'f' is not allowed (choose from 'float32', 'float64', 'mixed')",
     ),
     (
         "axes.decoder",

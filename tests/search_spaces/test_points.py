@@ -34,7 +34,7 @@ GRIDS = st.fixed_dictionaries(
         "learning_rate_schedule": distinct(st.sampled_from(["cosine", "constant"])),
         "batch_size": distinct(st.integers(1, 9)),
         "epochs": distinct(st.integers(1, 9)),
-        "precision": distinct(st.sampled_from(["float32", "float64"])),
+        "precision": distinct(st.sampled_from(["float32", "float64", "mixed"])),
         "data_seed": distinct(st.integers(0, 9)),
         "seed": distinct(st.integers(0, 9)),
     },

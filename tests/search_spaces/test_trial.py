@@ -33,7 +33,7 @@ FIELDS = st.builds(
             "initialisation": st.sampled_from(["glorot", "torch"]),
             "data_seed": SEEDS,
             "seed": SEEDS,
-            "precision": st.sampled_from(["float32", "float64"]),
+            "precision": st.sampled_from(["float32", "float64", "mixed"]),
         },
     ),
     DECODERS,

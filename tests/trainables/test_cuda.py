@@ -48,6 +48,18 @@ def test_pack_on_cuda_equals_pack_on_cpu(architecture: Architecture) -> None:
 
 
 @pytest.mark.parametrize("architecture", [Architecture.dense((64, 24)), NAMED["paper-conv"]])
+def test_mixed_precision_is_near_float32(architecture: Architecture) -> None:
+    data = DeviceData.load(load_dataset(TILES), torch.device("cuda"))
+    curves = {}
+    for precision in ("float32", "mixed"):
+        trial = Trial(dataset=TILES, architecture=architecture, latent_dim=4, epochs=2)
+        pack = Pack([trial.model_copy(update={"precision": precision})], data)
+        curves[precision] = [pack.train_epoch().objective.item() for _ in range(2)]
+    np.testing.assert_allclose(curves["mixed"], curves["float32"], rtol=1e-2)
+    assert curves["mixed"] != curves["float32"]
+
+
+@pytest.mark.parametrize("architecture", [Architecture.dense((64, 24)), NAMED["paper-conv"]])
 @pytest.mark.parametrize("decoder", ["bernoulli", "gaussian_learned"])
 def test_the_host_waits_for_no_step(architecture: Architecture, decoder: Decoder) -> None:
     trials = [

@@ -53,6 +53,8 @@ def build_engine(
     parameters: LaneBuffer,
     gradients: LaneBuffer,
     state: LaneBuffer,
+    *,
+    mixed: bool = False,
 ) -> Engine:
     """Return the fastest engine for a network.
 
@@ -62,9 +64,10 @@ def build_engine(
         parameters: Read by every call.
         gradients: Written by every step.
         state: Running statistics, updated by every step.
+        mixed: Whether steps are taken within `ProductFormat.fastest`.
     """
     if isinstance(network, DenseNetwork):
-        return DenseEngine(network, objectives, parameters, gradients)
+        return DenseEngine(network, objectives, parameters, gradients, mixed=mixed)
     if parameters.flat.device.type != "cpu":
         return AutogradEngine(network, objectives, parameters, gradients, state)
     # CPUs take grouped convolutions more slowly than one lane after another.

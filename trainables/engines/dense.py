@@ -9,7 +9,8 @@ in memory, which is the faster order on CPUs.
 Gradients are those of each lane's mean loss over the minibatch (`trainables.objectives`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,12 +18,16 @@ import torch
 from torch import Tensor
 
 from trainables.architectures import DenseNetwork, LaneBuffer, LinearNetwork
+from trainables.mixed_precision import ProductFormat
 from trainables.objectives import LEARNED_VARIANCE, LOG_2PI, Disturbance, LaneObjectives
 
 __all__ = ["DenseEngine"]
 
 FACTORS = 8
 """Probabilities in [½, 1] that are multiplied before their logarithm is taken."""
+
+SMALL_PRODUCT = 2**15
+"""Weights below which rounding the factors of a product takes longer than it saves."""
 
 
 class DenseEngine:
@@ -34,14 +39,23 @@ class DenseEngine:
         objectives: LaneObjectives,
         parameters: LaneBuffer,
         gradients: LaneBuffer,
+        *,
+        mixed: bool = False,
     ) -> None:
         """Set up on the memory of a pack."""
         self._objectives = objectives
         self._parameters, self._gradients = parameters.views, gradients.views
         hidden = range(network.hidden)
+        device = parameters.flat.device
+        self._full = ProductFormat.full(device) if mixed else nullcontext()
 
         def layer(name: str) -> _Affine:
-            return _Affine.of(parameters, gradients, name)
+            multiply = _multiply
+            if mixed and parameters.views[f"{name}.weight"][0].numel() < SMALL_PRODUCT:
+                multiply = self._multiply_in_full
+            elif mixed and device.type == "cpu":
+                multiply = _multiply_by_lane
+            return _Affine.of(parameters, gradients, name, multiply)
 
         self._encoder = [layer(f"encoder.{index}") for index in hidden]
         self._mean = layer("encoder.mean")
@@ -158,11 +172,18 @@ class DenseEngine:
     def _reconstruction(self, space: "_Workspace", block: slice) -> Tensor:
         """Return -log p(x | z) of a block of lanes from its output; leaves its error in `space`."""
         if self._objectives.decoder == "bernoulli":
-            return _cross_entropy(space)
+            with self._full:
+                return _cross_entropy(space)
         error = torch.sub(space.output, space.images, out=space.error)
         log_s = self._log_s(block).squeeze(1)
         squares = torch.mul(error, error, out=space.output).sum((1, 2)) / log_s.exp()
         return 0.5 * (squares + space.images.numel() * (LOG_2PI + log_s))
+
+    def _multiply_in_full(
+        self, out: Tensor, first: Tensor, second: Tensor, scale: float, kept: float
+    ) -> None:
+        with self._full:
+            _multiply(out, first, second, scale, kept)
 
     def _log_s(self, block: slice) -> Tensor:
         """Return log s of a Gaussian decoder, (block, 1)."""
@@ -241,20 +262,27 @@ class _Workspace:
 
 @dataclass(frozen=True)
 class _Affine:
-    """A layer of all lanes: weight (lanes, outputs, inputs), bias (lanes, outputs), gradients."""
+    """A layer of all lanes: weight (lanes, outputs, inputs), bias (lanes, outputs), gradients.
+
+    Its products are computed by `multiply`.
+    """
 
     weight: Tensor
     bias: Tensor
     weight_gradient: Tensor
     bias_gradient: Tensor
+    multiply: "_Multiply"
 
     @classmethod
-    def of(cls, parameters: LaneBuffer, gradients: LaneBuffer, name: str) -> "_Affine":
+    def of(
+        cls, parameters: LaneBuffer, gradients: LaneBuffer, name: str, multiply: "_Multiply"
+    ) -> "_Affine":
         return cls(
             parameters.views[f"{name}.weight"],
             parameters.views[f"{name}.bias"],
             gradients.views[f"{name}.weight"],
             gradients.views[f"{name}.bias"],
+            multiply,
         )
 
     @property
@@ -267,11 +295,13 @@ class _Affine:
             self.bias[block],
             self.weight_gradient[block],
             self.bias_gradient[block],
+            self.multiply,
         )
 
     def forward(self, inputs: Tensor, out: Tensor) -> Tensor:
         """Write W·inputs + b to `out`, (lanes, outputs, batch)."""
-        return torch.bmm(self.weight, inputs, out=out).add_(self.bias.unsqueeze(2))
+        self.multiply(out, self.weight, inputs, 1, 0)
+        return out.add_(self.bias.unsqueeze(2))
 
     def backward(
         self,
@@ -292,15 +322,27 @@ class _Affine:
             accumulate: Add to `into`.
         """
         weight_gradient, bias_gradient = self.weight_gradient, self.bias_gradient
-        transposed = inputs.transpose(1, 2)
-        # With beta=0 the first argument is not read, not even where it is not a number.
-        torch.baddbmm(
-            weight_gradient, gradient, transposed, beta=0, alpha=scale, out=weight_gradient
-        )
+        self.multiply(weight_gradient, gradient, inputs.transpose(1, 2), scale, 0)
         torch.sum(gradient, 2, out=bias_gradient).mul_(scale)
         if into is not None:
-            transposed = self.weight.transpose(1, 2)
-            torch.baddbmm(into, transposed, gradient, beta=float(accumulate), alpha=scale, out=into)
+            self.multiply(into, self.weight.transpose(1, 2), gradient, scale, float(accumulate))
+
+
+_Multiply = Callable[[Tensor, Tensor, Tensor, float, float], None]
+"""Writes `scale` times the products of the lanes' matrices, plus `kept` times what is there."""
+
+
+def _multiply(out: Tensor, first: Tensor, second: Tensor, scale: float, kept: float) -> None:
+    # With beta=0 the first argument is not read, not even where it is not a number.
+    torch.baddbmm(out, first, second, beta=kept, alpha=scale, out=out)
+
+
+def _multiply_by_lane(
+    out: Tensor, first: Tensor, second: Tensor, scale: float, kept: float
+) -> None:
+    """See `_Multiply`: in bfloat16, PyTorch copies factors of a batch that are not dense."""
+    for lane, left, right in zip(out, first, second, strict=True):
+        torch.addmm(lane, left, right, beta=kept, alpha=scale, out=lane)
 
 
 def _backward(
