@@ -51,7 +51,8 @@ def sample_rows(
         given = None if originals is None else originals.double().cpu().numpy()
         for lane, trial_id in enumerate(trial_ids):
             latent_dim = pack.trials[lane].latent_dim
-            code = codes[lane, :, :latent_dim].float().cpu().numpy()
+            # A copy: the engine writes its next codes over these.
+            code = codes[lane, :, :latent_dim].float().cpu().numpy().copy()
             images, without = shown[0][lane], shown[1][lane]
             if kind == "grid":  # padded where other lanes of the pack have a grid of more units
                 own = max(0, _grid_images(record.grid, latent_dim) - start)

@@ -131,12 +131,14 @@ def test_samples_and_encodings_are_those_of_the_saved_model(
 def test_codes_of_several_chunks_in_single_precision(tiles: ImageData, tmp_path: Any) -> None:
     """Where nothing is converted, and the engine writes each chunk over the last."""
     trials = tiles_trials(Architecture.dense((16,)), precision="float32")[:1]
-    rows = train(trials, on_cpu(tiles), RecordSettings(encodings=999, models=True))
+    record = RecordSettings(encodings=999, reconstructions=999, models=True)
+    rows = train(trials, on_cpu(tiles), record)
     (model,) = models(rows, tmp_path).values()
     mean, variance = model.encode(tiles.test)
     for column, values in (("mean", mean), ("variance", variance)):
         ours = rows.encodings[column].to_numpy().reshape(280, 3)
         np.testing.assert_allclose(ours, values, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.stack(rows.samples["code"]), mean, rtol=1e-4, atol=1e-5)
 
 
 def test_layers_are_those_of_figure_7_and_of_plain_modules(tiles: ImageData) -> None:
