@@ -1,14 +1,17 @@
 """Mixed precision: products of float32 numbers whose factors are rounded to what is faster."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
 from search_spaces import BadInput
 
-__all__ = ["ProductFormat", "require_mixed_precision"]
+__all__ = ["ProductFormat", "multiply_in_full", "require_mixed_precision"]
 
+Products = Literal["matrices", "convolutions"]
+
+FULL = "ieee"
 BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 
 
@@ -19,29 +22,36 @@ class ProductFormat:
     multiplied. Sums, and all that is stored, stay float32. It can be entered again and again.
     """
 
-    def __init__(self, device: torch.device, name: str) -> None:
-        """Take the switches of a device."""
+    def __init__(self, device: torch.device, products: Products, name: str) -> None:
+        """Take the switch of a device.
+
+        Args:
+            device: It multiplies.
+            products: Which: of matrices, or convolutions.
+            name: Of the format.
+        """
         backends: Any = torch.backends  # whose modules get these attributes when they are loaded
-        if device.type == "cuda":
-            self._switches = [backends.cuda.matmul, backends.cudnn.conv]
+        if products == "convolutions":
+            library = backends.cudnn if device.type == "cuda" else backends.mkldnn
+            self._switch = library.conv
         else:
-            self._switches = [backends.mkldnn.matmul, backends.mkldnn.conv]
+            library = backends.cuda if device.type == "cuda" else backends.mkldnn
+            self._switch = library.matmul
         self._name = name
 
     @classmethod
-    def fastest(cls, device: torch.device) -> Self:
+    def fastest(cls, device: torch.device, products: Products) -> Self:
         """Return bfloat16 for a CPU, TF32 for a GPU."""
-        return cls(device, "tf32" if device.type == "cuda" else "bf16")
+        return cls(device, products, "tf32" if device.type == "cuda" else "bf16")
 
     @classmethod
-    def full(cls, device: torch.device) -> Self:
+    def full(cls, device: torch.device, products: Products) -> Self:
         """Return float32 itself."""
-        return cls(device, "ieee")
+        return cls(device, products, FULL)
 
     def __enter__(self) -> None:
-        self._before = [switch.fp32_precision for switch in self._switches]
-        for switch in self._switches:
-            switch.fp32_precision = self._name
+        self._before = self._switch.fp32_precision
+        self._switch.fp32_precision = self._name
 
     def __exit__(
         self,
@@ -49,8 +59,14 @@ class ProductFormat:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for switch, before in zip(self._switches, self._before, strict=True):
-            switch.fp32_precision = before
+        self._switch.fp32_precision = self._before
+
+
+def multiply_in_full() -> None:
+    """Let this process multiply float32 numbers as such, which cuDNN by itself would not."""
+    backends: Any = torch.backends
+    for switch in (backends.cuda.matmul, backends.cudnn.conv):
+        switch.fp32_precision = FULL
 
 
 def require_mixed_precision(device: torch.device) -> None:

@@ -97,7 +97,10 @@ class Pack:
         self._products: AbstractContextManager[None] = nullcontext()
         if precision == "mixed":
             require_mixed_precision(self.device)
-            self._products = ProductFormat.fastest(self.device)
+            family = trials[0].architecture.family
+            self._products = ProductFormat.fastest(
+                self.device, "convolutions" if family == "conv" else "matrices"
+            )
         self.network = build_network(trials[0].architecture, data.shape)
         self.latent_dim = latent_dim or max(trial.latent_dim for trial in trials)
         self.objectives = LaneObjectives.of(trials, self.dtype, self.device)

@@ -1,10 +1,12 @@
-"""How a process that trains packs uses its machine: threads and memory."""
+"""How a process that trains packs uses its machine: threads, memory and arithmetic."""
 
 import ctypes
 import gc
 import platform
 
 import torch
+
+from trainables.mixed_precision import multiply_in_full
 
 __all__ = ["is_out_of_memory", "prepare_process", "release_memory"]
 
@@ -32,6 +34,7 @@ def prepare_process(threads: int) -> None:
         threads: CPU threads of each operation.
     """
     torch.set_num_threads(threads)
+    multiply_in_full()
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)

@@ -9,6 +9,7 @@ from search_spaces.trial import Decoder
 from trainables.datasets import load_dataset
 from trainables.device_data import DeviceData
 from trainables.pack import Pack
+from trainables.process import prepare_process
 from trainables.statistics import evaluate
 
 pytestmark = [
@@ -49,6 +50,7 @@ def test_pack_on_cuda_equals_pack_on_cpu(architecture: Architecture) -> None:
 
 @pytest.mark.parametrize("architecture", [Architecture.dense((64, 24)), NAMED["paper-conv"]])
 def test_mixed_precision_is_near_float32(architecture: Architecture) -> None:
+    prepare_process(threads=1)  # without which convolutions in float32 are none
     data = DeviceData.load(load_dataset(TILES), torch.device("cuda"))
     curves = {}
     for precision in ("float32", "mixed"):

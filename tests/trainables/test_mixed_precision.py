@@ -1,6 +1,7 @@
 """Mixed precision: what is rounded, what is not, and devices that cannot do it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,9 +60,9 @@ def trained(trials: list[Trial], data: DeviceData) -> Pack:
 def test_factors_are_rounded_and_sums_are_not() -> None:
     first, second = torch.randn(256, 784), torch.randn(784, 128)
     full = first @ second
-    with ProductFormat.fastest(CPU):
+    with ProductFormat.fastest(CPU, "matrices"):
         ours = first @ second
-        with ProductFormat.full(CPU):
+        with ProductFormat.full(CPU, "matrices"):
             assert torch.equal(first @ second, full)
         assert torch.equal(first @ second, ours)
     assert torch.equal(first @ second, full)
@@ -73,7 +74,7 @@ def test_factors_are_rounded_and_sums_are_not() -> None:
 @needs_bfloat16
 def test_an_error_leaves_products_as_they_were() -> None:
     before = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
-    with pytest.raises(RuntimeError), ProductFormat.fastest(CPU):
+    with pytest.raises(RuntimeError), ProductFormat.fastest(CPU, "matrices"):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
     after = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
     assert after == before
@@ -122,6 +123,30 @@ def test_a_lane_has_the_same_bits_in_any_company(data: DeviceData, architecture:
         ours = company.parameters.lane_values(lane, shapes)
         for name, values in alone.parameters.lane_values(0, shapes).items():
             assert torch.equal(ours[name], values), name
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+    ("architecture", "latent_dims"),
+    [(Architecture.dense((512,)), (16, 80)), (NAMED["paper-conv"], (1, 2))],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_is_rounded_does_not_depend_on_larger_lanes(
+    data: DeviceData, architecture: Architecture, latent_dims: tuple[int, int]
+) -> None:
+    """Layers on the latent side have as many weights as the largest lane asks for."""
+    few = replace(data, splits={name: split[:256] for name, split in data.splits.items()})
+    own, larger = (
+        trial("mixed").model_copy(update={"architecture": architecture, "latent_dim": d})
+        for d in latent_dims
+    )
+    pack, alone = Pack([own, larger], few), Pack([own], few)
+    for each in (pack, alone):
+        each.train_epoch()
+    shapes = alone.parameter_shapes(own.latent_dim)
+    ours, expected = (p.parameters.lane_values(0, shapes) for p in (pack, alone))
+    for name, values in expected.items():
+        np.testing.assert_allclose(ours[name], values, atol=5e-4, err_msg=name)  # 3e-3 if it did
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"avx512_f": True, "amx_bf16": False}])

@@ -29,3 +29,13 @@ def page_faults(prepare: str) -> int:
 def test_a_prepared_process_keeps_the_memory_it_freed() -> None:
     as_it_is = page_faults("torch.set_num_threads(1)")
     assert 4 * page_faults("prepare_process(threads=1)") < as_it_is
+
+
+def test_a_prepared_process_multiplies_in_float32() -> None:
+    """cuDNN by itself takes TF32 for convolutions, with and without a GPU."""
+    code = (
+        "import torch; from trainables.process import prepare_process; prepare_process(threads=1);"
+        "print(torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["ieee", "ieee"]

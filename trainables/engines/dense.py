@@ -29,6 +29,9 @@ FACTORS = 8
 SMALL_PRODUCT = 2**15
 """Weights below which rounding the factors of a product takes longer than it saves."""
 
+LATENT_LAYERS = ("encoder.mean", "encoder.log_variance", "decoder.0")
+"""Layers whose weights grow with latent_dim: theirs is that of the pack, and no lane's own."""
+
 
 class DenseEngine:
     """See `Engine`."""
@@ -47,11 +50,12 @@ class DenseEngine:
         self._parameters, self._gradients = parameters.views, gradients.views
         hidden = range(network.hidden)
         device = parameters.flat.device
-        self._full = ProductFormat.full(device) if mixed else nullcontext()
+        self._full = ProductFormat.full(device, "matrices") if mixed else nullcontext()
 
         def layer(name: str) -> _Affine:
             multiply = _multiply
-            if mixed and parameters.views[f"{name}.weight"][0].numel() < SMALL_PRODUCT:
+            small = parameters.views[f"{name}.weight"][0].numel() < SMALL_PRODUCT
+            if mixed and (small or name in LATENT_LAYERS):
                 multiply = self._multiply_in_full
             elif mixed and device.type == "cpu":
                 multiply = _multiply_by_lane
