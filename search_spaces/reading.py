@@ -60,6 +60,12 @@ def dump_spec(spec: StudySpec) -> str:
     for part in content.get("parts", {"": content}).values():
         for name in part["axes"].keys() & part["training"].keys():
             del part["training"][name]  # Not in use: the axis gives the values.
+    for name, given in (spec.parts or {}).items():
+        # A part without what stands outside has to say so: left out, it would have it again.
+        record = content["parts"][name]["record"]
+        record |= {
+            field: None for field in content["record"] if getattr(given.record, field) is None
+        }
     return format_yaml(without_shared(content))
 
 

@@ -84,6 +84,14 @@ def test_an_axis_of_a_part_is_nearer_than_a_setting_outside():
         load_spec(two(dense__axes=AXES | {"epochs": [1, 2]}, dense__training={"epochs": 3}))
 
 
+def test_a_part_may_do_without_what_is_recorded_outside():
+    raw = two(_record={"probe": "deterioration", "every": 2}, dense__record={"probe": None})
+    spec = load_spec(raw)
+    assert spec.all_parts["dense"].record == RecordSettings(every=2)
+    assert spec.all_parts["conv-tiles"].record.probe is not None
+    assert load_spec(yaml.safe_load(dump_spec(spec))) == spec
+
+
 def test_a_study_without_parts_is_one():
     spec = load_spec({"study": "s", "dataset": ["mnist", "tiles"], "axes": AXES})
     (part,) = spec.all_parts.values()
