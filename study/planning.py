@@ -27,11 +27,19 @@ def plan_study(spec: StudySpec, data_dir: Path | None = None) -> list[PlannedTri
         data_dir: Where to look for datasets first.
 
     Raises:
-        BadInput: A point is there twice or impossible, or a dataset cannot be had.
+        BadInput: A point is there twice or impossible, two datasets are the same, or one cannot
+            be had.
     """
     fingerprints = {
         dataset.label: dataset_fingerprint(dataset, data_dir) for dataset in spec.datasets
     }
+    labels: dict[str, str] = {}
+    for label, fingerprint in fingerprints.items():
+        if (other := labels.setdefault(fingerprint, label)) != label:
+            raise BadInput(
+                f"dataset: {other!r} and {label!r} hold the same images, so that trials would be "
+                "equal; remove one"
+            )
     planned = []
     for part, trials in plan_parts(spec).items():
         record = spec.all_parts[part].record

@@ -58,6 +58,14 @@ def test_a_user_s_array_is_the_same_data_under_another_name(tmp_path: Path) -> N
     assert not {p.trial_id for p in changed} & set(ids[0])
 
 
+def test_the_same_images_under_two_labels_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((20, 8, 8), np.uint8))
+    datasets = [{"path": str(tmp_path / f"{name}.npy")} for name in ("a", "b")]
+    with pytest.raises(BadInput, match=r"^dataset: 'a' and 'b' hold the same images"):
+        plan_study(spec_of(dataset=datasets))
+
+
 def test_data_and_architectures_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each trial: a fingerprint may take reading a file."""
     asked: list[str] = []
