@@ -209,6 +209,8 @@ class PackCallback(Callback):
         pack = self._searcher.take(trial.trial_id, memory)
         config: dict[str, Any] = {}
         if pack is not None:
+            if worker.lacks_mixed and pack.members[0].trial.precision == "mixed":
+                raise WorkerError(f"{worker.host}: {worker.lacks_mixed}, or leave this machine out")
             resources = self._spec.resources
             report_seconds = max(REPORT_SECONDS, self._workers.count / RESULTS_PER_SECOND)
             if self._judge is not None and self._judge.prunes:

@@ -244,7 +244,8 @@ class LaneTraining:
                     "error": _divergence(pack) if status == "diverged" else None,
                     **row,
                     "seconds": self._seconds,
-                    "samples_per_second": self._samples / self._seconds,
+                    # A lane may be pruned before its first epoch.
+                    "samples_per_second": self._samples / self._seconds if self._samples else None,
                 }
             )
             if self.record.models:

@@ -71,7 +71,6 @@ class ProbeTraining:
     Attributes:
         pack: The lanes in their probe.
         trial_ids: Their ids; empty when all are through.
-        latest: Nothing: the results of the trials are those before.
     """
 
     def __init__(
@@ -93,7 +92,6 @@ class ProbeTraining:
         """
         assert record.probe is not None
         self.trial_ids = part.lanes
-        self.latest = pd.DataFrame()
         self._record, self._settings = record, record.probe
         self._collector = collector
         self._lanes = [ProbedLane(**lane) for lane in part.probe]

@@ -12,7 +12,7 @@ from search_spaces import RecordSettings
 from trainables.pack import EpochMeans, Pack
 from trainables.statistics import Array, Evaluation
 
-__all__ = ["ROW_TABLES", "PackRows", "RowCollector", "trial_row", "variance_law"]
+__all__ = ["ROW_TABLES", "PackRows", "RowCollector", "last_epochs", "trial_row", "variance_law"]
 
 ROW_TABLES = ("trials", "units", "epochs", "samples", "encodings", "probes", "layers")
 """The tables that a pack has rows of, the latter four if they are asked for."""
@@ -41,6 +41,17 @@ class PackRows:
     probes: pd.DataFrame = field(default_factory=pd.DataFrame)
     layers: pd.DataFrame = field(default_factory=pd.DataFrame)
     models: dict[str, bytes] = field(default_factory=dict)
+
+
+def last_epochs(epochs: pd.DataFrame) -> pd.DataFrame:
+    """Return what each trial's last row of `epochs` says, as `RowCollector.add_epoch` does.
+
+    What was minimised is not recorded, and not a number here.
+    """
+    if epochs.empty:
+        return pd.DataFrame()
+    last = epochs.drop_duplicates("trial_id", keep="last", ignore_index=True)
+    return last.drop(columns="seconds").assign(train_objective=np.nan)
 
 
 def variance_law(evaluation: Evaluation, lane: int, latent_dim: int) -> Array:
@@ -150,7 +161,7 @@ class RowCollector:
         record: RecordSettings,
         seconds: float,
     ) -> pd.DataFrame:
-        """Add an epoch of some lanes; return what it says of each (see `PackTraining.latest`).
+        """Add an epoch of some lanes; return what it says of each (see `LaneTraining.latest`).
 
         Args:
             pack: The lanes in training.

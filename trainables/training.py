@@ -17,7 +17,7 @@ from trainables.lane_training import LaneTraining
 from trainables.pack import Pack
 from trainables.probes import ProbeTraining
 from trainables.process import is_out_of_memory, release_memory
-from trainables.rows import PackRows, RowCollector
+from trainables.rows import PackRows, RowCollector, last_epochs
 
 __all__ = ["PackTraining"]
 
@@ -60,11 +60,13 @@ class PackTraining:
             self._waiting = [Part(list(trial_ids), 0, latent_dim, {}, 0.0, 0)]
             self._collector = RowCollector()
             self._started_at = datetime.now(UTC)
+            self._latest = pd.DataFrame()
         else:
             saved = checkpoints.unpack(checkpoint, list(trial_ids))
             self._waiting = list(saved.parts)
             self._collector = RowCollector(saved.rows)
             self._started_at = datetime.fromisoformat(saved.started_at)
+            self._latest = last_epochs(saved.rows.epochs)
         self._lanes: LaneTraining | ProbeTraining | None = None
         self._next_part()
 
@@ -100,8 +102,8 @@ class PackTraining:
 
     @property
     def latest(self) -> pd.DataFrame:
-        """One row per lane trained last: see `LaneTraining.latest`."""
-        return pd.DataFrame() if self._lanes is None else self._lanes.latest
+        """One row per lane trained last: see `LaneTraining.latest`; a probe changes nothing."""
+        return self._latest
 
     @property
     def pack(self) -> Pack:
@@ -138,6 +140,8 @@ class PackTraining:
             if not is_out_of_memory(error):
                 raise
             problem = _first_line(error)
+        if isinstance(self._lanes, LaneTraining) and not self._lanes.latest.empty:
+            self._latest = self._lanes.latest
         if problem is not None:
             part, self._lanes = self._lanes.part(), None
             self._part_in_halves(part, problem)

@@ -17,6 +17,7 @@ from search_spaces import BadInput, RecordSettings, Trial
 from trainables.checkpoints import unpack
 from trainables.datasets import ImageData, load_dataset
 from trainables.device_data import DeviceData
+from trainables.mixed_precision import require_mixed_precision
 from trainables.pack import NUMERICS_VERSION
 from trainables.process import prepare_process
 from trainables.rows import PackRows
@@ -62,6 +63,7 @@ class Worker:
         device: `cpu`, or the GPU's name.
         gpu_memory: Bytes of the whole GPU; None on a CPU.
         versions: What `versions` returns there.
+        lacks_mixed: Why it cannot train in mixed precision; None if it can.
     """
 
     host: str
@@ -70,6 +72,7 @@ class Worker:
     device: str
     gpu_memory: int | None
     versions: dict[str, str]
+    lacks_mixed: str | None
 
 
 def versions() -> dict[str, str]:
@@ -209,6 +212,11 @@ class PackTrainable(tune.Trainable):
 
     def _describe(self) -> Worker:
         gpu = self._device.type == "cuda"
+        lacks_mixed = None
+        try:
+            require_mixed_precision(self._device)
+        except BadInput as error:
+            lacks_mixed = str(error)
         return Worker(
             host=platform.node(),
             node_id=ray.get_runtime_context().get_node_id(),
@@ -216,6 +224,7 @@ class PackTrainable(tune.Trainable):
             device=torch.cuda.get_device_name() if gpu else "cpu",
             gpu_memory=torch.cuda.get_device_properties().total_memory if gpu else None,
             versions=versions(),
+            lacks_mixed=lacks_mixed,
         )
 
     def _start(self, config: dict[str, Any], checkpoint: bytes | None = None) -> PackTraining:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +84,7 @@ def a_worker(**changes: Any) -> Worker:
         "device": "cpu",
         "gpu_memory": None,
         "versions": versions(),
+        "lacks_mixed": None,
     }
     return Worker(**there | changes)
 
@@ -305,6 +307,19 @@ def test_a_worker_of_other_versions_ends_the_run(run: Run, name: str, version: s
     assert "host-1" in text
     assert [n for n in versions() if f"{n} {versions()[n]} there" in text] == []
     assert run.searcher.running == {}
+
+
+def test_a_worker_that_cannot_do_what_a_pack_asks_ends_the_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.ask("a")
+    run.arrive("a", lacks_mixed="it has no bfloat16")  # nor need it have
+    mixed = [replace(p, trial=p.trial.model_copy(update={"precision": "mixed"})) for p in PLANNED]
+    monkeypatch.setattr(sys.modules[__name__], "PLANNED", mixed)
+    other = Run(tmp_path / "mixed")
+    other.ask("a")
+    with pytest.raises(WorkerError, match=r"^host-1: it has no bfloat16"):
+        other.arrive("a", lacks_mixed="it has no bfloat16")
 
 
 def test_a_gpu_that_pytorch_does_not_find_ends_the_run(run: Run) -> None:

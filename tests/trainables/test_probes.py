@@ -427,3 +427,20 @@ def test_a_probe_that_diverges_ends_alone(
         rtol=1e-9,
     )
     assert np.isfinite(undisturbed["kl"]).all()
+
+
+def test_a_probe_leaves_the_last_results_of_the_training(data: DeviceData) -> None:
+    trials = some_trials()
+    training = PackTraining(trials, ids(trials), data, probe())
+    while not training.done:
+        training.advance()
+        resumed = PackTraining(trials, ids(trials), data, probe(), training.checkpoint())
+        for each in (training, resumed):
+            latest = each.latest.set_index("trial_id")
+            assert list(latest.index) == ids(trials)
+            assert (latest["epoch"] == min(5, training.pack.epoch)).all()
+            assert np.isfinite(latest[["test_elbo", "active_units", "variance_law_mean"]]).all(
+                axis=None
+            )
+        assert np.isfinite(training.latest["train_objective"]).all()
+    assert training.pack.epoch > 5

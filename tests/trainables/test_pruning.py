@@ -137,3 +137,12 @@ def test_a_diverged_lane_is_not_pruned_again(data: DeviceData, monkeypatch: Any)
     training.prune([ids(trials)[1], ids(trials)[2]])
     statuses = training.rows().trials.set_index("trial_id")["status"]
     assert statuses.to_dict() == {ids(trials)[1]: "diverged", ids(trials)[2]: "pruned"}
+
+
+def test_a_lane_may_be_pruned_before_its_first_epoch(data: DeviceData) -> None:
+    trials = some_trials()
+    training = PackTraining(trials, ids(trials), data, RECORD)
+    training.prune(ids(trials)[:1])
+    (row,) = training.trials().to_dict("records")
+    assert (row["status"], row["epochs_trained"]) == ("pruned", 0)
+    assert row["samples_per_second"] is None
