@@ -20,6 +20,9 @@ LOOK_AHEAD = 2
 REPETITIONS = 100
 """Proposals in a row that are there already before the space counts as exhausted."""
 
+SHAPED_REPETITIONS = 10
+"""The same for points of one shape, which may be few where those of other shapes are many."""
+
 
 class ProposalQueue:
     """Fills a pack with proposals whenever a worker asks for one; used like `PackQueue`.
@@ -72,6 +75,7 @@ class ProposalQueue:
         self._rows = {row["trial_id"]: row for row in committed.to_dict("records")}
         self._open: dict[int, Configuration] = {}
         self._exhausted = False
+        self._used_up: set[Any] = set()  # shapes of which no more is asked for
         self._first = deque(resumed)
         members = [member for pack in resumed for member in pack.members]
         self._taken = {member.trial_id for member in members}
@@ -108,9 +112,7 @@ class ProposalQueue:
             if members and len(members) + self._seeds > lanes:
                 break
             members += self._take(configuration, first)
-        shape = self._search.shape(chosen[0])
-        while shape and len(members) + self._seeds <= lanes and (more := self._ask(shape)):
-            members += self._take(more, first)
+        members += self._more_like(chosen[0], first, lanes - len(members))
         self._announce(members)
         return cut_pack(members)
 
@@ -161,15 +163,31 @@ class ProposalQueue:
             if self._ask() is None:
                 return
 
-    def _ask(self, shape: Mapping[str, Any] | None = None) -> Configuration | None:
+    def _more_like(
+        self, configuration: Configuration, like: PlannedTrial, lanes: int
+    ) -> list[PlannedTrial]:
+        """Ask for more of a configuration's shape, to fill so many lanes, and take them."""
+        shape, members = self._search.shape(configuration), list[PlannedTrial]()
+        while shape and _stack(like) not in self._used_up and len(members) + self._seeds <= lanes:
+            more = self._ask(shape, SHAPED_REPETITIONS)
+            if more is None:
+                self._used_up.add(_stack(like))
+            else:
+                members += self._take(more, like)
+        return members
+
+    def _ask(
+        self, shape: Mapping[str, Any] | None = None, repetitions: int = REPETITIONS
+    ) -> Configuration | None:
         """Return a proposal that brings something new, which waits now; None if there is none."""
-        for _ in range(REPETITIONS):
+        for _ in range(repetitions):
             if not self._left:
                 return None
             configuration = self._search.ask(shape)
             if self._add(configuration):
                 return configuration
-        self._exhausted = True
+        if shape is None:
+            self._exhausted = True
         return None
 
     def _add(self, configuration: Configuration) -> bool:

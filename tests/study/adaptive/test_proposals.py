@@ -102,6 +102,21 @@ def test_memory_limits_a_pack() -> None:
     assert len(large.members) == 2 * 40 // 2  # half of all points, for two workers
 
 
+@pytest.mark.parametrize("pack_size", ["auto", 64])
+def test_a_shape_that_is_used_up_does_not_end_the_search(pack_size: Any) -> None:
+    """Twelve points of four shapes: a pack has three of them at most, and the others follow."""
+    nets = [{"family": "dense", "widths": [width]} for width in (4, 8, 12, 16)]
+    axes = {"architecture": nets, "latent_dim": [4, 8, 12]}
+    talk = Conversation(points=12, axes=axes)
+    queue = queue_of(talk, pack_size=pack_size)
+    trained = []
+    while pack := queue.next_pack():
+        trained += [member.trial_id for member in pack.members]
+        queue.finish(train(talk, pack))
+    assert len(trained) == len(set(trained)) == 12
+    assert len(queue) == 0
+
+
 def test_a_point_that_comes_again_is_told_and_not_trained() -> None:
     """Four points in all: the search ends when nothing new comes, however many are asked for."""
     axes = AXES | {"latent_dim": 4, "beta": [1.0, 2.0]}
