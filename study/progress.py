@@ -34,7 +34,7 @@ class Progress:
         Args:
             console: Where to show it; a terminal gets a live line.
             planned: Trials of the study.
-            done: Those that were done before.
+            done: Those that were done before; others of them may have failed.
             work: Floating-point operations by trial_id, of the trials to run. Where it does not
                 hold all of them yet, the others count as their mean.
         """
@@ -44,6 +44,7 @@ class Progress:
         self._done_before = done
         self._work = work
         self._finished_work = 0.0
+        self._before: dict[str, float] = {}  # pack_id to work done before this run
         self._running: dict[str, tuple[float, int]] = {}  # pack_id to (work done, lanes)
         self._statuses: Counter[str] = Counter()
         self._active: tuple[int, int] | None = None
@@ -60,10 +61,10 @@ class Progress:
 
     @property
     def _total_work(self) -> float:
-        known = len(self._work)
-        return (
-            sum(self._work.values()) / known * (self._planned - self._done_before) if known else 0
-        )
+        if not self._work:
+            return 0.0
+        mean = sum(self._work.values()) / len(self._work)
+        return mean * (self._planned - self._done_before) - sum(self._before.values())
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:
@@ -86,8 +87,16 @@ class Progress:
         return self._statuses["failed"]
 
     def report(self, pack: "PlannedPack", result: Mapping[str, Any]) -> None:
-        """Take a result of a running pack."""
-        work = self._pack_work(pack) * result["share_done"]
+        """Take a result of a running pack.
+
+        Args:
+            pack: The pack.
+            result: `share_done` of its work, and `share_before`, which a checkpoint held already.
+        """
+        before, done = result["share_before"], result["share_done"]
+        if before:
+            self._before[pack.pack_id] = self._pack_work(pack) * before
+        work = self._pack_work(pack) * (done - before)
         self._running[pack.pack_id] = work, len(pack.members)
         self._show()
 
@@ -151,7 +160,7 @@ class Progress:
 
     def _finish(self, pack: "PlannedPack") -> None:
         self.leave(pack)
-        self._finished_work += self._pack_work(pack)
+        self._finished_work += self._pack_work(pack) - self._before.get(pack.pack_id, 0.0)
 
     def _pack_work(self, pack: "PlannedPack") -> float:
         return sum(self._work[member.trial_id] for member in pack.members)

@@ -24,6 +24,7 @@ from study.planning import PlannedTrial
 from study.progress import Progress
 from study.reuse import reuse_finished
 from study.storage import Folder, StorageError
+from study.tables import DONE
 from study.workers import WorkerError, Workers, autoscaler_node_types, find_workers
 from trainables.datasets import ImageData
 from trainables.tune_trainable import PackTrainable
@@ -82,6 +83,7 @@ def run_packs(
     *,
     attempts: Mapping[str, int],
     done: Set[str],
+    failed: int,
     reuse: bool,
     console: Console,
 ) -> bool:
@@ -93,7 +95,8 @@ def run_packs(
         waiting: Trials to run.
         datasets: Images by label.
         attempts: The number of the attempt by trial_id, where it is not the first.
-        done: Ids of trials that are committed.
+        done: Ids of trials that are committed and did not fail.
+        failed: How many failed before and are not run again.
         reuse: Whether to take finished trials from the studies beside this one.
         console: Where to show progress.
 
@@ -106,7 +109,8 @@ def run_packs(
     if reuse:
         for name, count in reuse_finished(folder, by_id, gpu=workers.gpus > 0).items():
             console.print(f"{count} trials taken from study {name}", highlight=False)
-        done = done | set(ledger.committed(folder)["trial_id"])
+        committed = ledger.committed(folder)
+        done = done | set(committed.loc[committed["status"].isin(DONE), "trial_id"])
         by_id = {trial_id: p for trial_id, p in by_id.items() if trial_id not in done}
     costs = trial_costs(list(by_id.values()), datasets)
     queue = PackQueue(
@@ -119,7 +123,6 @@ def run_packs(
         resumed=find_resumable(folder, by_id, done),
     )
     work = {trial_id: cost.work for trial_id, cost in costs.items()}
-    planned = len(by_id) + len(done)
     return _train(
         folder,
         spec,
@@ -127,7 +130,7 @@ def run_packs(
         workers,
         datasets,
         attempts,
-        Progress(console, planned, len(done), work),
+        Progress(console, len(done) + failed + len(by_id), len(done), work),
     )
 
 

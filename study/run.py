@@ -192,6 +192,7 @@ def _run_waiting(
             prepared.datasets,
             attempts=attempts,
             done=done,
+            failed=0 if retry_failed else len(failed),
             reuse=reuse,
             console=console,
         )

@@ -183,6 +183,7 @@ class PackTrainable(tune.Trainable):
         result["done"] = training.done
         result["epoch"] = training.epochs_done
         result["share_done"] = training.share_done
+        result["share_before"] = self._share_before
         if self._checkpoints is None:
             result[ENDED] = tuple(training.trials().to_dict("records"))
             result[SHOULD_CHECKPOINT] = training.done or time.monotonic() >= self._checkpoint_due
@@ -243,6 +244,7 @@ class PackTrainable(tune.Trainable):
             checkpoint = self._checkpoints.load(self._pack_id)
         data = self._device_data(trials[0], config["dataset_fingerprint"])
         self._training = PackTraining(trials, config["trial_ids"], data, record, checkpoint)
+        self._share_before = self._training.share_done
         return self._training
 
     def _check_device(self, gpu_share: float) -> None:

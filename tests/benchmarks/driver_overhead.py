@@ -101,6 +101,7 @@ def measure_one(
                 prepared.datasets,
                 attempts={},
                 done=set(),
+                failed=0,
                 reuse=False,
                 console=Console(file=io.StringIO()),
             )

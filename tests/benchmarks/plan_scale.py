@@ -196,7 +196,12 @@ def commit_all(
             with clock.phase("stub trainer"):
                 rows = stub_rows(pack.members)
             with clock.phase(COMMITTING):
-                result = {"epoch": spec.training.epochs, "share_done": 1.0, "hostname": "here"}
+                result = {
+                    "epoch": spec.training.epochs,
+                    "share_done": 1.0,
+                    "share_before": 0.0,
+                    "hostname": "here",
+                }
                 result[ROWS] = rows
                 callback.on_trial_result(0, [], tune_trial, result)
             packs += 1

@@ -26,6 +26,7 @@ class StubPack(PackTrainable):
         result: dict[str, Any] = {f"{m}{end}": 1.0 for m in METRICS for end in ("", "_min", "_max")}
         result |= {"lanes": dict.fromkeys(config["trial_ids"], values), "epoch": 1, "done": False}
         result["share_done"] = self._results / RESULTS
+        result["share_before"] = 0.0
         if self._results == 1:
             assert self._checkpoints is not None
             self._checkpoints.save(config["pack_id"], b"a checkpoint")

@@ -141,7 +141,7 @@ class Run:
         return list(config["trial_ids"])
 
     def result(self, tune_id: str, rows: PackRows | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = {"share_done": 0.1, "hostname": "host-1"}
+        result: dict[str, Any] = {"share_done": 0.1, "share_before": 0.0, "hostname": "host-1"}
         result |= {ROWS: rows} if rows else {}
         self.callback.on_trial_result(0, [], TuneTrial(tune_id), result)  # type: ignore[arg-type]
         return result
@@ -257,7 +257,11 @@ def test_a_worker_that_comes_too_late_is_sent_home(tmp_path: Path) -> None:
     taken = run.arrive("a")["trial_ids"]
     assert len(taken) == 6
     assert run.arrive("b") == {}
-    assert run.result("b") == {"share_done": 0.1, "hostname": "host-1"}  # nothing happens
+    assert run.result("b") == {
+        "share_done": 0.1,
+        "share_before": 0.0,
+        "hostname": "host-1",
+    }  # nothing happens
     run.result("a", rows_of(taken))
     assert run.stopper.stop_all()
     assert len(run.committed()) == 6

@@ -45,11 +45,22 @@ def rows(pack: PlannedPack, active: int = 1, **columns: Any) -> pd.DataFrame:
     )
 
 
+def test_the_time_left_does_not_count_what_a_checkpoint_held(clock: Clock) -> None:
+    progress, _ = show(done=0)
+    clock.now += 30
+    progress.report(PACKS[0], {"share_done": 0.75, "share_before": 0.5})  # of half of all the work
+    assert "2 min 30 s left" in progress.line()  # an eighth of all in 30 s, five are left
+    clock.now += 30
+    progress.finish(PACKS[0], rows(PACKS[0]))
+    progress.report(PACKS[1], {"share_done": 0.0, "share_before": 0.0})
+    assert ", 2 min 0 s left" in progress.line()
+
+
 def test_the_state_in_a_line(clock: Clock) -> None:
     progress, _ = show()
     assert progress.line() == "0 s  2/10 trials done"
     clock.now += 30
-    progress.report(PACKS[0], {"share_done": 0.5})  # a quarter of all the work
+    progress.report(PACKS[0], {"share_done": 0.5, "share_before": 0.0})  # a quarter of all the work
     line = progress.line()
     assert line.startswith("30 s  2/10 trials done, 4 training in 1 pack")
     assert "1 min 30 s left" in line
@@ -71,7 +82,7 @@ def test_time_left_counts_work_not_trials(clock: Clock) -> None:
     progress = Progress(Console(file=text), len(PLANNED), 0, costs)
     clock.now += 60
     progress.finish(PACKS[0], rows(PACKS[0]))
-    progress.report(PACKS[1], {"share_done": 0.0})
+    progress.report(PACKS[1], {"share_done": 0.0, "share_before": 0.0})
     assert "29 min 0 s left" in progress.line()  # half the trials, a thirtieth of the work
 
 
@@ -103,7 +114,7 @@ def test_a_trial_that_failed_in_its_pack_is_told(clock: Clock) -> None:
 
 def test_a_pack_that_is_put_back_trains_no_more(clock: Clock) -> None:
     progress, _ = show()
-    progress.report(PACKS[0], {"share_done": 0.5})
+    progress.report(PACKS[0], {"share_done": 0.5, "share_before": 0.0})
     progress.leave(PACKS[0])
     progress.leave(PACKS[1])  # which had no result yet
     assert "training" not in progress.line()
@@ -115,7 +126,7 @@ def test_a_log_file_gets_a_line_now_and_then(clock: Clock) -> None:
     with progress:
         for second in range(100):
             clock.now += 1
-            progress.report(PACKS[0], {"share_done": second / 100})
+            progress.report(PACKS[0], {"share_done": second / 100, "share_before": 0.0})
         lines = text.getvalue().splitlines()
         assert 5 <= len(lines) <= 10
     assert text.getvalue().endswith("\n")
@@ -126,7 +137,7 @@ def test_a_log_file_gets_a_line_now_and_then(clock: Clock) -> None:
 def test_a_terminal_gets_a_live_line(clock: Clock) -> None:
     progress, text = show(terminal=True)
     with progress:
-        progress.report(PACKS[0], {"share_done": 0.5})
+        progress.report(PACKS[0], {"share_done": 0.5, "share_before": 0.0})
         progress.warn("look")
     assert "\x1b[" in text.getvalue()
     assert "look" in text.getvalue()
@@ -137,14 +148,14 @@ def test_a_pack_reported_again_counts_once(clock: Clock) -> None:
     progress, _ = show()
     clock.now += 10
     for share in (0.25, 0.5, 0.5, 0.2):  # the last after its worker was started again
-        progress.report(PACKS[0], {"share_done": share})
+        progress.report(PACKS[0], {"share_done": share, "share_before": 0.0})
     assert "4 training in 1 pack" in progress.line()
     assert "1 min 30 s left" in progress.line()  # 4 of 20 epochs of half the work
 
 
 def test_no_work_and_no_time(clock: Clock) -> None:
     progress, _ = show(work=0.0)
-    progress.report(PACKS[0], {"share_done": 0.0})
+    progress.report(PACKS[0], {"share_done": 0.0, "share_before": 0.0})
     progress.finish(PACKS[0], rows(PACKS[0]))
     assert "6/10 trials done" in progress.line()
 
