@@ -165,7 +165,13 @@ def _finished_on_gpus(studies: Folder, shapes: Mapping[str, Shape]) -> pd.DataFr
             rows = rows[rows["status"].isin(DONE) & rows["device"].notna()]
             rows = rows[(rows["device"] != "cpu") & rows["dataset"].isin(_shapes(shapes))]
             found.append(rows.assign(study=name))
-    return pd.concat(found) if found else pd.DataFrame(columns=[*COLUMNS, "study"])
+    if not found:
+        return pd.DataFrame(columns=[*COLUMNS, "study"])
+    trials = pd.concat(found, ignore_index=True)
+    # A trial that another study took over has the rate of the pack that it was trained in.
+    lanes = trials.groupby(["study", "pack_id"])["trial_id"].transform("size")
+    largest_first = lanes.sort_values(ascending=False, kind="stable").index
+    return trials.loc[largest_first].drop_duplicates("trial_id")
 
 
 def _points_of(trials: pd.DataFrame, shapes: Mapping[str, Shape]) -> dict[str, Points]:

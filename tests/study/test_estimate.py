@@ -220,14 +220,19 @@ def test_time_between_measurements() -> None:
     assert speed.seconds(pack_of(other, 1), 3.0, 1000) == 3.0  # by family
 
 
-def finished(studies: Path, name: str, packs: dict[str, tuple[str, int, float, str]]) -> None:
-    """Write a study: packs of an architecture, lanes, images per second, device."""
+def finished(
+    studies: Path, name: str, packs: dict[str, tuple[str, int, float, str]], trained_in: str = ""
+) -> None:
+    """Write a study: packs of an architecture, lanes, images per second, device.
+
+    Its trials are those that another one has trained, if there is one.
+    """
     folder = Folder.at(studies / name)
     folder.create()
     freeze(folder, load_spec(SPEC | {"study": name}), {"numerics_version": 1})
     ledger.create_tables(folder)
     for pack_id, (architecture, lanes, rate, device) in packs.items():
-        ids = [f"{name}-{pack_id}-{lane}" for lane in range(lanes)]
+        ids = [f"{trained_in or name}-{pack_id}-{lane}" for lane in range(lanes)]
         family, _, widths = architecture.partition("-")
         made = pack_rows(pack_id, ids, latent_dim=4)
         made["trials"] = made["trials"].assign(
@@ -255,9 +260,12 @@ def test_speed_from_finished_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         },
     )
     finished(tmp_path, "second", {"f": ("conv-4", 1, 50.0, "GPU X")})
+    # One lane of four, taken over with the rate of its pack, which it would not have by itself.
+    finished(tmp_path, "a-third", {"a": ("dense-16", 1, 1000.0, "GPU X")}, trained_in="first")
     planned = thousands(4)
     speed = find_throughput(Folder.at(tmp_path), planned, TILES)
     assert speed.basis == "13 finished trials on GPU X (studies: first, second)"
+    assert list(speed.points["dense-16"]) == [4]
     # A pack of what was measured takes what its images took.
     dense = [p for p in planned if p.trial.architecture.family == "dense"]
     conv = [p for p in planned if p.trial.architecture.family == "conv"]
