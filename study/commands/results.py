@@ -56,6 +56,10 @@ def results(
     vae-study results quickstart --format csv > trials.csv
     vae-study results quickstart --table units --format parquet -o units.parquet
     """
+    if format_ == "table" and output is not None:
+        raise BadInput(f"--output: {output} is for rows; give --format csv, json or parquet too")
+    if format_ == "table" and table != "trials":
+        raise BadInput(f"--table: {table} are rows; give --format csv, json or parquet too")
     loaded = load_study(find_study(study, storage, address, cluster))
     if format_ == "table":
         print_active_units(loaded.trials)

@@ -303,6 +303,8 @@ def test_refused(tmp_path: Path, case: Case) -> None:
         (("run", "quickstart", "--cpus", "0"), ("--cpus", "0")),
         (("results", "quickstart", "--format", "excel"), ("--format", "excel", "csv")),
         (("results", "quickstart", "--table", "plans"), ("--table", "plans", "units")),
+        (("results", "quickstart", "--table", "units"), ("--table", "units", "--format")),
+        (("results", "quickstart", "-o", "x.csv"), ("--output", "x.csv", "--format")),
     ],
 )
 def test_bad_usage(tmp_path: Path, command: tuple[str, ...], words: tuple[str, ...]) -> None:
