@@ -20,6 +20,7 @@ from study.adaptive.opening import adaptive_part, open_study, trials_of_rows
 from study.adaptive.outcome import TRIAL_IDS, Outcomes
 from study.adaptive.space import SearchSpace
 from study.loading import Study
+from study.tables import DONE
 
 __all__ = ["ExportCounts", "export_to_optuna"]
 
@@ -81,7 +82,10 @@ def export_to_optuna(
     outcomes = Outcomes(objectives, constraints)
     target = open_study(name, storage, objectives)
     trials = study.trials
-    ids = {trial: i for i, trial in trials_of_rows(trials, study.spec.datasets).items()}
+    # One that failed may be run again, but where Optuna chose it.
+    final = DONE if adaptive_part(study.spec) is None else (*DONE, "failed")
+    there = trials[trials["status"].isin(final)]
+    ids = {trial: i for i, trial in trials_of_rows(there, study.spec.datasets).items()}
     points = list(_points(study, list(ids)))
     finished = [point for point in points if all(member in ids for member in point.members)]
     known = {tuple(t.user_attrs.get(TRIAL_IDS, ())) for t in target.get_trials(deepcopy=False)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, InMemoryStorage
@@ -15,6 +16,7 @@ from study.adaptive.export import export_to_optuna
 from study.adaptive.tools import open_storage
 from study.loading import Study, load_study
 from study.storage import Folder
+from study.tables import to_table
 from tests.analysis.simulated_study import random_spec, simulated_spec, write_simulated_study
 
 ELBO = [Goal(maximise="test_elbo")]
@@ -29,6 +31,13 @@ def exported(storage: BaseStorage, name: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).get_trials()
 
 
+def without_failures(study: Study) -> int:
+    """Points of which no trial failed."""
+    points = ["architecture", "latent_dim", "beta", "initialisation", "decoder", "decoder_variance"]
+    failed = study.trials["status"] == "failed"
+    return int((~failed.groupby([study.trials[p] for p in points], dropna=False).any()).sum())
+
+
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return simulated(tmp_path_factory.mktemp("grid"), simulated_spec(120, "grid"))
@@ -37,7 +46,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_each_point_is_one_trial_with_the_means_over_its_seeds(grid: Study) -> None:
     storage = InMemoryStorage()
     counts = export_to_optuna(grid, storage, "grid", ELBO, ["active_units <= 8"])
-    assert (counts.added, counts.there, counts.unfinished) == (40, 0, 0)
+    whole = without_failures(grid)
+    assert (counts.added, counts.there, counts.unfinished) == (whole, 0, 40 - whole)
+    assert whole < 40
     trials = grid.trials.set_index("trial_id")
     epochs = grid.epochs
     states = set()
@@ -65,8 +76,8 @@ def test_each_point_is_one_trial_with_the_means_over_its_seeds(grid: Study) -> N
         assert point.user_attrs["active_units"] == pytest.approx(own["active_units"].mean())
         theirs = epochs[epochs["trial_id"].isin(own.index) & (epochs["epoch"] > 0)]
         by_epoch = theirs.groupby("epoch")["test_elbo"]
-        whole = by_epoch.mean()[by_epoch.count() == 3]
-        assert point.intermediate_values == pytest.approx(whole.to_dict())
+        of_all = by_epoch.mean()[by_epoch.count() == 3]
+        assert point.intermediate_values == pytest.approx(of_all.to_dict())
         assert point.datetime_start is not None
         started = own["started_at"].min().floor("us").to_pydatetime()
         assert point.datetime_start.astimezone() == started
@@ -99,8 +110,21 @@ def test_once_more_adds_what_is_new(grid: Study, tmp_path: Path) -> None:
     storage = open_storage(tmp_path / "a.journal")
     export_to_optuna(grid, storage, "s", ELBO)
     again = export_to_optuna(grid, open_storage(tmp_path / "a.journal"), "s", ELBO)
-    assert (again.added, again.there) == (0, 40)
-    assert len(exported(storage, "s")) == 40
+    whole = without_failures(grid)
+    assert (again.added, again.there) == (0, whole)
+    assert len(exported(storage, "s")) == whole
+
+
+def test_a_point_that_failed_follows_when_it_was_run_again(grid: Study, tmp_path: Path) -> None:
+    folder = write_simulated_study(tmp_path / "grid", spec=grid.spec, pack_size=5)
+    storage = InMemoryStorage()
+    first = export_to_optuna(load_study(folder), storage, "s", ELBO)
+    for file in (tmp_path / "grid" / "trials").glob("failed-*.parquet"):
+        rows = pd.read_parquet(file).assign(status="diverged")  # the next attempt did
+        pq.write_table(to_table("trials", rows), file)
+    second = export_to_optuna(load_study(folder), storage, "s", ELBO)
+    assert second.added == first.unfinished > 0
+    assert (second.there, second.unfinished) == (first.added, 0)
 
 
 def test_points_without_all_their_seeds_are_left_out(grid: Study, tmp_path: Path) -> None:
@@ -114,7 +138,8 @@ def test_points_without_all_their_seeds_are_left_out(grid: Study, tmp_path: Path
     named = {i for point in exported(storage, "s") for i in point.user_attrs["trial_ids"]}
     assert not named & gone
     points = grid.trials.groupby(["architecture", "latent_dim", "beta", "initialisation"])
-    whole = sum(not set(own["trial_id"]) & gone for _, own in points)
+    failed = set(grid.trials.loc[grid.trials["status"] == "failed", "trial_id"])
+    whole = sum(not set(own["trial_id"]) & (gone | failed) for _, own in points)
     assert (counts.added, counts.unfinished) == (whole, 40 - whole)
     assert 0 < whole < 40
 
@@ -144,7 +169,7 @@ def test_other_parameters_under_the_same_name_are_refused(grid: Study, tmp_path:
         BadInput, match=r"--name: 'architecture' is Categorical.* in Optuna's study 's', and"
     ):
         export_to_optuna(other, storage, "s", ELBO)
-    assert len(exported(storage, "s")) == 40
+    assert len(exported(storage, "s")) == without_failures(grid)
 
 
 ADAPTIVE: dict[str, Any] = {
@@ -169,7 +194,7 @@ def test_parts_and_settings_that_not_all_have(tmp_path: Path) -> None:
     spec = load_spec({"study": "parts", "dataset": "mnist", "parts": parts})
     study = simulated(tmp_path, spec)
     storage = InMemoryStorage()
-    assert export_to_optuna(study, storage, "parts", ELBO).added == 18
+    assert export_to_optuna(study, storage, "parts", ELBO).added == without_failures(study)
     for point in exported(storage, "parts"):
         gaussian = point.params["decoder"] == "gaussian"
         assert ("decoder_variance" in point.params) == gaussian
