@@ -118,13 +118,28 @@ def _copy(head: Head, source: str, target: Path, without: Sequence[str]) -> None
 def _claim(target: Path, origin: str) -> None:
     """Mark a folder as the copy of one study; refuse one that is anything else."""
     mark = target / ORIGIN_FILE
-    if target.exists() and any(target.iterdir()):
-        found = json.loads(mark.read_text())["origin"] if mark.exists() else None
-        if found != origin:
-            what = f"a copy of {found}" if found else "no copy of a cluster's study"
-            raise BadInput(f"--to: {target} is {what}; give another folder")
+    unfinished = mark.with_suffix(".new")
+    if target.exists() and any(path != unfinished for path in target.iterdir()):
+        found = _origin_in(mark)
+        if found == origin:
+            return
+        what = f"a copy of {found}" if found else "no copy of a cluster's study"
+        raise BadInput(f"--to: {target} is {what}; give another folder")
     target.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps({"origin": origin}))
+    unfinished.write_text(json.dumps({"origin": origin}))
+    os.replace(unfinished, mark)
+
+
+def _origin_in(mark: Path) -> str | None:
+    """Return what a mark says; None where there is none."""
+    try:
+        return str(json.loads(mark.read_text())["origin"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"--to: {mark} is damaged; remove {mark.parent}, and it is copied anew"
+        ) from None
 
 
 def _origin(cluster: Cluster, storage: str) -> str:

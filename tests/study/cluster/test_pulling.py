@@ -119,6 +119,21 @@ def test_a_copy_is_the_study(cluster: Cluster, remote: Folder, tmp_path: Path) -
     assert "BatchMode=yes" in asked
 
 
+def test_a_copy_whose_mark_was_never_finished_is_made(cluster: Cluster, tmp_path: Path) -> None:
+    target = tmp_path / "here" / "mine"
+    target.mkdir(parents=True)
+    target.joinpath(ORIGIN_FILE).with_suffix(".new").touch()
+    assert load_study(pull(cluster, tmp_path / "here")).trials.size
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"origin'])
+def test_a_damaged_mark_is_named(cluster: Cluster, tmp_path: Path, content: str) -> None:
+    mark = Path(pull(cluster, tmp_path / "here").path) / ORIGIN_FILE
+    mark.write_text(content)
+    with pytest.raises(BadInput, match=f"{mark} is damaged; remove {mark.parent}, and"):
+        pull(cluster, tmp_path / "here")
+
+
 def test_again_it_is_brought_up_to_date(
     cluster: Cluster, remote: Folder, tmp_path: Path, make_pack: MakePack
 ) -> None:
