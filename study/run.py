@@ -1,6 +1,7 @@
 """Running a study: from a spec to committed tables, again and again until all trials are done."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ from trainables.mixed_precision import require_mixed_precision
 from trainables.pack import NUMERICS_VERSION
 
 __all__ = ["PreparedStudy", "prepare_study", "resume_study", "run_study"]
+
+RAY_ADDRESS = re.compile(r"auto|local|(ray://)?([^\s/:]+|\[[0-9A-Fa-f:]+\]):[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,9 @@ def run_study(
             "--retry-failed: Optuna has been told that they failed, and proposes other points; "
             "leave it out"
         )
-    if not (address or os.environ.get("RAY_ADDRESS")):
+    if address or os.environ.get("RAY_ADDRESS"):
+        _check_address(address)
+    else:
         _check_machine(prepared, cpus or os.cpu_count() or 1)
     folder = Folder.at(storage).child(spec.study)
     if part is not None and not folder.exists(SPEC_FILE):
@@ -246,6 +251,17 @@ def _driving(
         own = take_over(folder, patience=spec.resources.storage_patience_seconds, warn=warn)
         ledger.clean(own)
         yield own
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse what cannot be the address of a Ray cluster, given or in the environment."""
+    name = "address" if address else "RAY_ADDRESS"
+    address = address or os.environ["RAY_ADDRESS"]
+    if not RAY_ADDRESS.fullmatch(address):
+        raise BadInput(
+            f"{name}: {address!r} is no address of a Ray cluster; give host:port (of its head, "
+            "6379 by default), or 'auto' for the one that this machine belongs to"
+        )
 
 
 def _check_machine(prepared: PreparedStudy, cpus: int) -> None:

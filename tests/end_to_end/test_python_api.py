@@ -1,5 +1,6 @@
 """A study from Python: run, run again, load, read its columns, load a model and generate."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from search_spaces import BadInput
 from study import Study, column_dictionary, load_study, run_study
+from study.run import RAY_ADDRESS
 from trainables.models import load_model
 
 SPEC: dict[str, Any] = {
@@ -65,6 +67,27 @@ def test_what_this_machine_cannot_do_is_refused_first(
         run_study(SPEC, [*OVERRIDES, override], storage=tmp_path, cpus=2)
     assert str(error.value).startswith(refused)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", ["10.0.0.5", "http://127.0.0.1:8265", "10.0.0.5:", "a b:1"])
+@pytest.mark.parametrize("given", ["address", "RAY_ADDRESS"])
+def test_what_is_no_address_is_refused_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, address: str
+) -> None:
+    if given == "RAY_ADDRESS":
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(BadInput, match=f"^{given}: '{re.escape(address)}' is no address"):
+        run_study(
+            SPEC, OVERRIDES, storage=tmp_path, address=address if given == "address" else None
+        )
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "address", ["auto", "local", "10.0.0.5:6379", "head:6379", "[fe80::1]:6379", "ray://head:10001"]
+)
+def test_what_is_an_address(address: str) -> None:
+    assert RAY_ADDRESS.fullmatch(address)
 
 
 def test_the_column_dictionary_explains_every_column(mine: Study) -> None:
