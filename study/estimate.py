@@ -38,7 +38,7 @@ class GroupEstimate:
         packs: How many packs they make.
         lanes: Trials of the largest pack.
         memory: Bytes of the largest pack.
-        seconds: Time of all packs, one after another.
+        seconds: CPU time of all packs.
         parts: Share of the trials, and so of the time, by the part of the spec they belong to.
     """
 
@@ -53,7 +53,10 @@ class GroupEstimate:
 
 
 def estimate_groups(
-    queue: PackQueue, costs: dict[str, TrialCost], datasets: dict[str, ImageData]
+    queue: PackQueue,
+    costs: dict[str, TrialCost],
+    datasets: dict[str, ImageData],
+    threads: int = 1,
 ) -> list[GroupEstimate]:
     """Cut all packs and time a few minibatches of one pack of each shape.
 
@@ -61,6 +64,7 @@ def estimate_groups(
         queue: Trials that wait; empty afterwards.
         costs: By trial_id.
         datasets: Images by label.
+        threads: CPU threads of a pack.
     """
     shapes: dict[tuple[str, str, int, int], list[PlannedPack]] = {}
     while pack := queue.next_pack():
@@ -72,7 +76,7 @@ def estimate_groups(
     for (label, architecture, _, epochs), packs in shapes.items():
         largest = max(packs, key=lambda pack: len(pack.members))
         members = [member for pack in packs for member in pack.members]
-        rate = samples_per_second(largest.members, datasets[label], torch.device("cpu"))
+        rate = samples_per_second(largest.members, datasets[label], torch.device("cpu"), threads)
         images = len(datasets[label].train) * epochs * len(members)
         groups.append(
             GroupEstimate(
@@ -82,7 +86,7 @@ def estimate_groups(
                 packs=len(packs),
                 lanes=len(largest.members),
                 memory=sum(costs[member.trial_id].memory for member in largest.members),
-                seconds=images / rate,
+                seconds=threads * images / rate,
                 parts={
                     part: count / len(members)
                     for part, count in Counter(member.part for member in members).items()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from search_spaces import ArrayDataset, BadInput, StudySpec, Trial, load_spec
+from search_spaces import ArrayDataset, BadInput, ResourceSettings, StudySpec, Trial, load_spec
 from study import ledger
 from study.adaptive.opening import adaptive_part, check_strategy, drawn_points, representatives
 from study.adaptive.warm_start import earlier_points
@@ -31,7 +31,7 @@ from trainables.datasets import ImageData, load_dataset
 from trainables.mixed_precision import require_mixed_precision
 from trainables.pack import NUMERICS_VERSION
 
-__all__ = ["PreparedStudy", "prepare_study", "resume_study", "run_study"]
+__all__ = ["PreparedStudy", "check_cpus", "prepare_study", "resume_study", "run_study"]
 
 RAY_ADDRESS = re.compile(r"auto|local|(ray://)?([^\s/:]+|\[[0-9A-Fa-f:]+\]):[0-9]+")
 
@@ -264,14 +264,23 @@ def _check_address(address: str | None) -> None:
         )
 
 
-def _check_machine(prepared: PreparedStudy, cpus: int) -> None:
-    """Refuse packs that this machine will never have room for, or cannot compute."""
-    resources = prepared.spec.resources
+def check_cpus(resources: ResourceSettings, cpus: int) -> None:
+    """Refuse packs that want more CPUs than there are.
+
+    Raises:
+        BadInput: They do.
+    """
     if resources.cpus_per_pack > cpus:
         raise BadInput(
             f"resources.cpus_per_pack: {resources.cpus_per_pack} CPUs per pack, and there are "
             f"{cpus} to use; give {cpus} or fewer"
         )
+
+
+def _check_machine(prepared: PreparedStudy, cpus: int) -> None:
+    """Refuse packs that this machine will never have room for, or cannot compute."""
+    resources = prepared.spec.resources
+    check_cpus(resources, cpus)
     gpus = resources.gpus_per_pack
     if gpus != "auto" and gpus > torch.cuda.device_count():
         raise BadInput(

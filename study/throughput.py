@@ -119,10 +119,10 @@ def find_throughput(
 
 
 def samples_per_second(
-    members: Sequence[PlannedTrial], data: ImageData, device: torch.device
+    members: Sequence[PlannedTrial], data: ImageData, device: torch.device, threads: int = 1
 ) -> float:
-    """Train a pack on a few minibatches, on one thread or a GPU; return images per second."""
-    prepare_process(threads=1)
+    """Train a pack on a few minibatches, on CPU threads or a GPU; return images per second."""
+    prepare_process(threads)
     images = MINIBATCHES * members[0].trial.batch_size
     few = replace(data, train=data.train[:images], test=data.test[:1])
     pack = Pack([m.trial for m in members], DeviceData.load(few, device))

@@ -79,9 +79,13 @@ def _plan_here(
 ) -> None:
     from study.estimate import estimate_groups
     from study.packing import PackQueue
+    from study.run import check_cpus
 
     resources = prepared.spec.resources
-    workers = max(1, cpus // resources.cpus_per_pack)
+    check_cpus(resources, cpus)
+    workers = cpus // resources.cpus_per_pack
+    if resources.max_packs != "auto":
+        workers = min(workers, resources.max_packs)
     queue = PackQueue(
         prepared.planned,
         costs,
@@ -90,7 +94,7 @@ def _plan_here(
         memory=_memory() // workers,
         gpu=False,
     )
-    groups = estimate_groups(queue, costs, prepared.datasets)
+    groups = estimate_groups(queue, costs, prepared.datasets, resources.cpus_per_pack)
     table = Table(title=_title(prepared), title_justify="left")
     for heading in ("dataset", "architecture"):
         table.add_column(heading, no_wrap=True)
@@ -110,9 +114,10 @@ def _plan_here(
     if prepared.spec.parts is not None:
         console.print(_parts_table(prepared, groups))
     total = sum(group.seconds for group in groups)
+    at_work = resources.cpus_per_pack * min(workers, sum(g.packs for g in groups))
     console.print(
-        f"about {readable_seconds(total / min(workers, sum(g.packs for g in groups)))} on "
-        f"{workers} CPUs of this machine, evaluation and start-up apart "
+        f"about {readable_seconds(total / at_work)} on {at_work} "
+        f"{'CPU' if at_work == 1 else 'CPUs'} of this machine, evaluation and start-up apart "
         f"({total / 3600:.2f} core hours)",
         highlight=False,
     )

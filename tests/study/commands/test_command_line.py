@@ -212,6 +212,44 @@ def test_plan_on_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "probe" not in done.output
 
 
+HERE = ("plan", "quickstart", "--set", "axes={architecture: linear, latent_dim: 2, seed: [0, 1]}")
+HERE += ("--set", "dataset={name: tiles, train_images: 1000, test_images: 10}")
+HERE += ("--set", "training.epochs=9", "--set", "resources.pack_size=1", "--cpus", "4")
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({}, "about 1 min 30 s on 2 CPUs of this machine"),  # two trials, 90 s each
+        ({"max_packs": 1}, "about 3 min 0 s on 1 CPU of this machine"),
+        ({"cpus_per_pack": 2}, "about 1 min 30 s on 4 CPUs of this machine"),
+        ({"cpus_per_pack": 3}, "about 3 min 0 s on 3 CPUs of this machine"),
+    ],
+)
+def test_plan_on_the_cpus_that_packs_may_have(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, int], told: str
+) -> None:
+    threads = []
+
+    def rate(members: Any, data: Any, device: Any, of_pack: int) -> float:
+        threads.append(of_pack)
+        return 100.0
+
+    monkeypatch.setattr("study.estimate.samples_per_second", rate)
+    settings = [f"resources.{name}={value}" for name, value in resources.items()]
+    output = invoke(*HERE, *(x for s in settings for x in ("--set", s))).output
+    assert told in output
+    assert threads == [resources.get("cpus_per_pack", 1)]
+    hours = 2 * 90 * threads[0] / 3600
+    assert f"({hours:.2f} core hours)" in output
+
+
+def test_plan_wants_no_more_cpus_than_there_are() -> None:
+    refused = invoke(*HERE, "--set", "resources.cpus_per_pack=5").exception
+    assert isinstance(refused, BadInput)
+    assert str(refused).startswith("resources.cpus_per_pack: 5 CPUs per pack, and there are 4")
+
+
 def test_plan_counts_probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """7 epochs and 1 + 10 + 2 + 4 expected of the probe, 10 s each, and 10 to start."""
     monkeypatch.chdir(tmp_path)
