@@ -20,7 +20,14 @@ from study.plan_table import count_planned, read_plan_ids
 from study.storage import Folder
 from study.tables import DONE, FURTHER_TABLES, KEYS, SCHEMAS, UNITS
 
-__all__ = ["Study", "StudySummary", "list_studies", "load_study", "summarise"]
+__all__ = [
+    "Study",
+    "StudySummary",
+    "list_studies",
+    "load_study",
+    "summarise",
+    "trials_to_propose",
+]
 
 
 @dataclass(frozen=True)
@@ -273,11 +280,16 @@ def _study_names(storage: Folder) -> list[str]:
 
 def _planned(folder: Folder, spec: StudySpec) -> int:
     """Return how many trials are planned, or how many Optuna may propose."""
-    if isinstance(spec.strategy, OptunaStrategy):
-        assert spec.axes is not None
-        seeds = len(spec.axes.data_seed.values()) * len(spec.axes.seed.values())
-        return spec.strategy.points * seeds
-    return count_planned(folder)
+    proposed = trials_to_propose(spec)
+    return count_planned(folder) if proposed is None else proposed
+
+
+def trials_to_propose(spec: StudySpec) -> int | None:
+    """Return how many trials Optuna may propose; None where it does not choose them."""
+    if not isinstance(spec.strategy, OptunaStrategy) or spec.axes is None:
+        return None
+    seeds = len(spec.axes.data_seed.values()) * len(spec.axes.seed.values())
+    return spec.strategy.points * seeds
 
 
 def summarise(folder: Folder) -> StudySummary:

@@ -14,7 +14,7 @@ from study.cluster.jobs import StudyJob, check_none_alive, find_job, start_job, 
 from study.cluster.storage import readable_study, storage_for_jobs, storage_of_study
 from study.commands.cluster_options import cluster_options, cluster_storage_option, given_storage
 from study.commands.options import EXIT_INTERRUPTED, Command, outcome_options, spec_arguments
-from study.loading import summarise
+from study.loading import summarise, trials_to_propose
 from study.storage import Folder
 
 __all__ = ["logs", "progress_in", "progress_of", "pull", "resume_on_cluster", "stop", "submit"]
@@ -69,8 +69,10 @@ def submit(
     """
     target = find_cluster(address, cluster)
     loaded = load_spec(spec, overrides)
-    trials = len(plan_trials(loaded))
-    click.echo(f"{loaded.study}: {trials} trial{'' if trials == 1 else 's'}", err=True)
+    proposed = trials_to_propose(loaded)
+    trials = len(plan_trials(loaded)) if proposed is None else proposed
+    most = "" if proposed is None else "at most "
+    click.echo(f"{loaded.study}: {most}{trials} trial{'' if trials == 1 else 's'}", err=True)
     return _start(target, loaded, loaded.study, storage, **options)
 
 

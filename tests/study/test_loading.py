@@ -10,7 +10,7 @@ from analysis.final_units import final_units
 from search_spaces import BadInput, load_spec, plan_trials
 from study import ledger
 from study.frozen_spec import freeze
-from study.loading import Study, list_studies, load_study
+from study.loading import Study, list_studies, load_study, trials_to_propose
 from study.plan_table import write_plan
 from study.planned_trial import PlannedTrial
 from study.storage import Folder, StorageError
@@ -381,3 +381,12 @@ def test_samples_without_their_pixels(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(some, study.samples_of(["b"])[some.columns])
     assert list(study.samples_of(["a"], []).columns) == keys
     assert list(study.samples_of([], ["shape"]).columns) == [*keys, "shape"]
+
+
+def test_how_many_trials_a_search_may_propose() -> None:
+    axes = {"architecture": "linear", "latent_dim": [2, 4], "seed": [0, 1], "data_seed": [0, 1, 2]}
+    search = {"name": "optuna", "points": 5, "objectives": {"maximise": "test_elbo"}}
+    spec: dict[str, Any] = {"study": "s", "dataset": "tiles", "strategy": search}
+    assert trials_to_propose(load_spec(spec | {"axes": axes})) == 5 * 2 * 3
+    assert trials_to_propose(load_spec(spec | {"parts": {"a": {"axes": axes}}})) is None
+    assert trials_to_propose(load_spec(spec | {"axes": axes, "strategy": "grid"})) is None
