@@ -142,6 +142,9 @@ def _checked_form(entry: Any) -> Any:
             "or a mapping with a 'family'"
         )
     family = entry["family"]
+    if family == "linear":
+        others = ", ".join(repr(key) for key in entry if key != "family")
+        raise ValueError(f"family 'linear' has no layers to give; remove {others}")
     if family not in list(_LAYER_KEYS):  # a list compares; a dict would hash what may be a list
         hint = nearest_name(str(family), [*_LAYER_KEYS, "linear"])
         raise ValueError(f"{family!r} is not a family{hint}")

@@ -9,6 +9,7 @@ from search_spaces.fields import Count, Seed, SpecModel, Text
 
 __all__ = ["Comparison", "Goal", "NamedTool", "OptunaStrategy", "PruneOn"]
 
+_Given: TypeAlias = Annotated[Text, Field(min_length=1)]
 _COMPARISON = re.compile(r"\s*(\w+)\s*(==|<=|>=)\s*([-+0-9.eE]+)\s*")
 
 
@@ -57,9 +58,9 @@ class Goal(SpecModel):
             is minimised.
     """
 
-    maximise: Text | None = None
-    minimise: Text | None = None
-    target: Text | None = None
+    maximise: _Given | None = None
+    minimise: _Given | None = None
+    target: _Given | None = None
 
     @property
     def column(self) -> str:

@@ -297,7 +297,7 @@ def _with_absolute_paths(spec: StudySpec) -> StudySpec:
     return spec.with_datasets(
         {
             dataset: dataset.model_copy(
-                update={"path": str(Path(dataset.path).expanduser().absolute())}
+                update={"path": os.path.abspath(os.path.expanduser(dataset.path))}
             )
             for dataset in spec.datasets
             if isinstance(dataset, ArrayDataset)

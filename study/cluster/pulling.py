@@ -49,7 +49,7 @@ def study_folder(cluster: Cluster, study: str, storage: str | None, *, only_tabl
     if not _is_path(storage):
         return Folder.at(storage).child(study)
     cluster.head()  # before anything is written: is there a way?
-    cache = Path(os.environ.get("VAE_STUDY_CACHE") or "~/.cache/vae-study").expanduser()
+    cache = Path(os.path.expanduser(os.environ.get("VAE_STUDY_CACHE") or "~/.cache/vae-study"))
     origin = hashlib.sha256(_origin(cluster, storage).encode()).hexdigest()[:16]
     return pull_study(cluster, study, storage, cache / "pulled" / origin, only_tables=only_tables)
 
@@ -81,7 +81,7 @@ def pull_study(
         )
     head = cluster.head()
     source = f"{storage.removeprefix('file://').rstrip('/')}/{study}"
-    target = to.expanduser() / study
+    target = Path(os.path.expanduser(to)) / study
     try:
         _claim(target, f"{_origin(cluster, storage)}/{study}")
         _copy(head, source, target, ["--exclude=/models/"] if only_tables else [])

@@ -97,7 +97,7 @@ def with_shipped_data(spec: StudySpec) -> tuple[StudySpec, dict[Path, str]]:
     size = 0
     for dataset in spec.datasets:
         if isinstance(dataset, ArrayDataset):
-            file = Path(dataset.path).expanduser().absolute()
+            file = Path(os.path.abspath(os.path.expanduser(dataset.path)))
             try:
                 size += file.stat().st_size
                 if size > DATA_LIMIT:

@@ -251,6 +251,14 @@ CASES = [
     ),
     Case("status of an unknown study", ("nothing", "is not a study"), more=("status", "nothing")),
     Case("results of an unknown study", ("nothing", "is not a study"), more=("results", "nothing")),
+    Case(
+        "data of nobody", ("dataset.path", "~nobody-here"), dataset(path="~nobody-here/mine.npy")
+    ),
+    Case(
+        "an objective without a column",
+        ("strategy.objectives", "maximise"),
+        {"strategy": {"name": "optuna", "points": 4, "objectives": {"maximise": ""}}},
+    ),
     Case("unknown table", ("'unit'", "units"), more=("columns", "unit")),
     Case("unknown dataset to fetch", ("'minst'", "'mnist'"), more=("data", "fetch", "minst")),
 ]

@@ -66,6 +66,7 @@ def test_widths_may_be_drawn_from_an_interval():
         ({"widths": [3]}, "or a mapping with a 'family'"),
         ({"family": "dens", "widths": [3]}, "did you mean 'dense'"),
         ({"family": ["dense"]}, "is not a family"),
+        ({"family": "linear", "widths": []}, "'linear' has no layers to give; remove 'widths'"),
         ({"family": "dense"}, "required"),
         ({"family": "dense", "widths": []}, "at least 1"),
         ({"family": "dense", "widths": [[]]}, "at least 1"),

@@ -1,5 +1,6 @@
 """Users' own arrays: which types and shapes are taken, and how they are split."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def load_array_dataset(spec: ArrayDataset) -> ImageData:
         BadInput: The file is missing, damaged, or of another kind; its array has an unsupported
             type or shape, fewer than two images, or values that are not finite.
     """
-    path = Path(spec.path).expanduser()
+    path = Path(os.path.expanduser(spec.path))
     stored = read_array_file(path, spec.key)
     train, shape = _images(stored.train, path, at_least=2)  # one for each part
     train_labels = _labels(stored.train_labels, len(train), "y_train", path)

@@ -122,7 +122,7 @@ def search_places(name: str, data_dir: Path | None = None) -> list[Path]:
     origin = "--data-dir" if data_dir is not None else "VAE_STUDY_DATA"
     given = data_dir or os.environ.get("VAE_STUDY_DATA")
     if given:
-        folder = Path(given).expanduser()
+        folder = Path(os.path.expanduser(given))
         if not os.path.isdir(folder):  # False also where it may not be looked at
             raise BadInput(f"{origin}: {folder} is not a folder; give one that exists")
         places += [folder / name, folder]
@@ -132,9 +132,9 @@ def search_places(name: str, data_dir: Path | None = None) -> list[Path]:
 def cache_folder() -> Path:
     """`VAE_STUDY_CACHE`, or vae-study in the platform's cache folder."""
     if own := os.environ.get("VAE_STUDY_CACHE"):
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))
     platform = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(platform).expanduser() / "vae-study"
+    return Path(os.path.expanduser(platform)) / "vae-study"
 
 
 def find_files(places: list[Path]) -> dict[Part, Path]:
