@@ -18,11 +18,13 @@ from analysis.paired_effects import t_half_width
 from analysis.pairing import (
     CONDITIONS,
     MEASURES,
+    OF_LIKELIHOOD,
     SIDES,
     Match,
     comparable_sides,
     differing_hyperparameters,
     group_words,
+    other_nats,
     pair_trials,
     shared_group_columns,
     unmatched_trials,
@@ -76,7 +78,8 @@ def compare_trials(
     whatever else differs between the sides is then mixed in.
 
     Controls, whose objective lacks the KL's variance part, have no active units and no variance
-    law to compare. Equal trial_ids promise equal results: see `Comparison.reproducibility`.
+    law to compare, and nats of one likelihood or dataset are not those of another. Equal trial_ids
+    promise equal results: see `Comparison.reproducibility`.
 
     Args:
         left: A `trials` table.
@@ -91,6 +94,10 @@ def compare_trials(
         raise ValueError(f"match: {match!r} is none of auto, trial_id, point, group")
     sides, hyperparameters, scattered = comparable_sides(left, right)
     differing = differing_hyperparameters(*sides, [*hyperparameters, *CONDITIONS])
+    incomparable = other_nats(*sides, differing)
+    if incomparable:
+        unknown = dict.fromkeys(OF_LIKELIHOOD, np.nan)
+        sides = sides[0].assign(**unknown), sides[1].assign(**unknown)
     shared = [name for name in hyperparameters if name not in differing]
     pairs = pair_trials(*sides, shared, match)
     groups = shared_group_columns(pd.concat(sides), [x for x in shared if x not in scattered])
@@ -110,6 +117,7 @@ def compare_trials(
         *(f"they differ in {name}: {values}" for name, values in differing.items()),
         *describe_matching(pairs, unmatched, names, [x for x in differing if x not in CONDITIONS]),
         *describe_differences(differences, names),
+        *([f"test ELBO and reconstruction are not compared: {incomparable}"] * bool(incomparable)),
         *describe_reproducibility(reproducibility, pairs),
     ]
     return Comparison(summary, differences, reproducibility, pairs, unmatched)

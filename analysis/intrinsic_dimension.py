@@ -202,7 +202,10 @@ def describe_estimate(row: "pd.Series[Any]", criteria: Criteria = STANDARD) -> s
             return f"unstable: {who} differ by a standard deviation of {_units(row['seed_sd'])}"
         return f"unstable: the count falls by {_units(-row['rise'])} as latent_dim grows"
     if row["trials"] == 0 and row["trials_without_count"] > 0:
-        return f"too few trials: none of {row['trials_without_count']} has a count"
+        return (
+            f"no count of {row['trials_without_count']} trials means anything, without the KL's "
+            "variance part"
+        )
     return f"too few trials: {row['trials']} at {row['latent_dims']} latent_dims"
 
 

@@ -1,5 +1,6 @@
 """Which trials of two sides belong together: by their ids, else by their points."""
 
+from collections.abc import Collection
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -12,11 +13,13 @@ from analysis.groups import ALWAYS, has_variance_part, scattered_columns
 __all__ = [
     "CONDITIONS",
     "MEASURES",
+    "OF_LIKELIHOOD",
     "SIDES",
     "Match",
     "comparable_sides",
     "differing_hyperparameters",
     "group_words",
+    "other_nats",
     "pair_trials",
     "shared_group_columns",
     "unmatched_trials",
@@ -30,6 +33,9 @@ MEASURES: Final = {
     "variance_law_mean": "variance law, mean over units",
 }
 """What is compared, in words. A higher ELBO is better, a higher reconstruction term worse."""
+
+OF_LIKELIHOOD: Final = ("test_elbo", "test_reconstruction")
+"""Those of them that are densities of the data."""
 
 CONDITIONS: Final = ("device", "numerics_version", "version")
 """What may differ between runs of one point, and move its numbers."""
@@ -64,6 +70,23 @@ def comparable_sides(
         scattered.append("decoder")  # whose name it is part of
     sides = table[both["side"] == 0], table[both["side"] == 1]
     return sides, list(points.columns), scattered
+
+
+def other_nats(left: pd.DataFrame, right: pd.DataFrame, differing: Collection[str]) -> str:
+    """Say why ELBOs of two sides mean nothing beside each other; "" where they do.
+
+    Args:
+        left: A side of `comparable_sides`.
+        right: The other one.
+        differing: What `differing_hyperparameters` names.
+    """
+    if "dataset" in differing:
+        return "nats of one dataset are not those of another"
+    if "decoder" in differing:  # densities, whatever their variance, and probabilities
+        decoders = pd.concat([left["decoder"], right["decoder"]])
+        if decoders.str.startswith("gaussian").nunique() > 1:
+            return "nats of one likelihood are not those of another"
+    return ""
 
 
 def differing_hyperparameters(

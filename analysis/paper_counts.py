@@ -16,6 +16,7 @@ from analysis.paper import PAPER_NETS, PaperNet
 __all__ = [
     "closest_settings",
     "conv_against_dense",
+    "epochs_words",
     "paper_counts",
     "setting_columns",
     "setting_template",
@@ -94,14 +95,27 @@ def conv_against_dense(counts: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per dataset and setting that both nets were trained under: dataset; the setting's
-        columns; dense and conv, their mean active units; difference, conv - dense.
+        columns; dense and conv, their mean active units; dense_epochs and conv_epochs, how long
+        they were trained; difference, conv - dense.
     """
     conv = counts["architecture"] == "paper-conv"
     keys = ["dataset", *_settings(counts)]
-    dense = counts[~conv][[*keys, "mean"]].rename(columns={"mean": "dense"})
-    both = dense.merge(counts[conv][[*keys, "mean"]].rename(columns={"mean": "conv"}), on=keys)
+    dense, convolutional = (
+        counts[chosen][[*keys, "mean", "epochs"]].rename(
+            columns={"mean": net, "epochs": f"{net}_epochs"}
+        )
+        for net, chosen in (("dense", ~conv), ("conv", conv))
+    )
+    both = dense.merge(convolutional, on=keys)
     both = both.astype({"dense": "float64", "conv": "float64"})  # which no row would not tell
     return both.assign(difference=both["conv"] - both["dense"])
+
+
+def epochs_words(both: pd.DataFrame, net: str) -> str:
+    """Say how long a net of `conv_against_dense` was trained: "15 epochs", "15 to 40 epochs"."""
+    epochs = both[f"{net}_epochs"]
+    first, last = int(epochs.min()), int(epochs.max())
+    return f"{first} epochs" if first == last else f"{first} to {last} epochs"
 
 
 def setting_template(row: pd.Series) -> tuple[str, list[str]]:

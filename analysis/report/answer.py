@@ -120,6 +120,9 @@ def estimate_statement(row: pd.Series) -> Statement:
     elif row["verdict"] == "unstable":
         values = 'row["seed_sd"], row["rise"]'
         numbers = (float(row["seed_sd"]), float(row["rise"]))
+    elif row["trials"] == 0 and row["trials_without_count"] > 0:
+        values = "len(group)"
+        numbers = (int(row["trials_without_count"]),)
     else:
         values = 'len(group), group["latent_dim"].nunique()'
         numbers = (int(row["trials"]), int(row["latent_dims"]))

@@ -13,7 +13,7 @@ from analysis.deterioration import (
 )
 from analysis.deterioration_groups import deterioration_by_group, deterioration_by_schedule
 from analysis.group_words import describe_group
-from analysis.groups import group_columns
+from analysis.groups import group_columns, with_group_values
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.report.grouping import FORMATS, shown_groups
 from analysis.study_tables import StudyTables
@@ -191,6 +191,7 @@ def _titles(shown: pd.DataFrame, trials: pd.DataFrame) -> "pd.Series[str]":
     """Seed, unit and verdict; below, what was done; and the setting, where there are several."""
     rows = shown.merge(trials.drop_duplicates("trial_id"), on="trial_id")
     groups = group_columns(rows)
+    rows = with_group_values(rows)
     several = len(rows[groups].drop_duplicates()) > 1
     titles = [
         f"seed {row['seed']}, unit {row['unit']}: {row['verdict']}\n{row['schedule']}"

@@ -73,10 +73,11 @@ def _by_rule(tables: StudyTables, completed: pd.DataFrame) -> list[Block]:
         shown_groups(wide.head(MOST_GROUPS)),
         FORMATS,
         "from analysis import estimate_by_rule\n"
-        f"estimate_by_rule(trials, units, variance={tables.active_variance:g}, "
+        "done = trials.query(\"status == 'completed'\")\n"
+        f"estimate_by_rule(done, units, variance={tables.active_variance:g}, "
         f"kl={tables.active_kl:g})",
     )
-    return [table, *_disagreements(by_rule, groups)]
+    return [table, *_disagreements(by_rule, groups, tables)]
 
 
 def _short(row: pd.Series) -> str:
@@ -87,7 +88,7 @@ def _short(row: pd.Series) -> str:
     return str(row["verdict"])
 
 
-def _disagreements(by_rule: pd.DataFrame, groups: list[str]) -> list[Block]:
+def _disagreements(by_rule: pd.DataFrame, groups: list[str], tables: StudyTables) -> list[Block]:
     """Say where units count as active that do not pay for themselves, or the other way round."""
     wide = by_rule.set_index([*groups, "rule"])["estimate"].unstack("rule")
     if not {"variance", "gain"} <= set(wide.columns):
@@ -104,8 +105,10 @@ def _disagreements(by_rule: pd.DataFrame, groups: list[str]) -> list[Block]:
             "longer), in {:,} over half a unit less.",
             (more, len(both), fewer),
             "from analysis import estimate_by_rule, group_columns\n"
-            "by_rule = estimate_by_rule(trials, units)\n"
-            "keys = [*group_columns(trials.query(\"status == 'completed'\")), 'rule']\n"
+            "done = trials.query(\"status == 'completed'\")\n"
+            f"by_rule = estimate_by_rule(done, units, variance={tables.active_variance:g}, "
+            f"kl={tables.active_kl:g})\n"
+            "keys = [*group_columns(done), 'rule']\n"
             "both = by_rule.set_index(keys)['estimate'].unstack('rule')"
             "[['variance', 'gain']].dropna()\n"
             "off = both['variance'] - both['gain']\n"

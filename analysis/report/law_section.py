@@ -102,9 +102,7 @@ def law_section(tables: StudyTables) -> Section:
                 "Controls, for which the law is not predicted: what they do instead",
                 shown_groups(controls),
                 _FORMATS,
-                "units.merge(trials.query(\"status == 'completed' and (objective != 'elbo' or "
-                'beta == 0)")[["trial_id", "objective", "beta"]])'
-                '.groupby(["objective", "beta"])[["posterior_variance", "mean_variance"]].mean()',
+                "from analysis import law_controls\nlaw_controls(trials, units)",
             )
         )
     return Section("law", "Variance law", tuple(blocks))

@@ -177,20 +177,35 @@ def _conv_statements(both: pd.DataFrame) -> list[Statement]:
     statements = []
     for dataset, rows in both.groupby("dataset"):
         more, fewer = int((rows["difference"] > 0).sum()), int((rows["difference"] < 0).sum())
+        conv, dense = (_trained_for(rows, f"{net}_epochs") for net in ("conv", "dense"))
+        alike = (rows["conv_epochs"] == rows["dense_epochs"]).all()
+        caution = "" if alike else " Units on their way out count: fewer epochs leave more of them."
         statements.append(
             Statement(
                 f"The paper finds less sparsity in convolutional nets. On {dataset} its "
-                "convolutional net keeps more units than its dense one under {:,} of {:,} settings "
-                "and fewer under {:,}; mean difference {:+.1f} units.",
-                (more, len(rows), fewer, float(rows["difference"].mean())),
+                f"convolutional net, after {conv[0]}, keeps more units than its dense one, after "
+                f"{dense[0]}, under {{:,}} of {{:,}} settings and fewer under {{:,}}; mean "
+                f"difference {{:+.1f}} units.{caution}",
+                (*conv[1], *dense[1], more, len(rows), fewer, float(rows["difference"].mean())),
                 f"from analysis import conv_against_dense\n{_COUNTS}"
                 "both = conv_against_dense(counts)\n"
-                f"both = both.loc[both['dataset'] == {dataset!r}, 'difference']\n"
-                "(both > 0).sum(), len(both), (both < 0).sum(), both.mean()",
+                f"both = both[both['dataset'] == {dataset!r}]\n"
+                "more = both['difference']\n"
+                f"{conv[2]}, {dense[2]}, (more > 0).sum(), len(both), (more < 0).sum(), "
+                "more.mean()",
                 warns=more < len(rows),
             )
         )
     return statements
+
+
+def _trained_for(both: pd.DataFrame, column: str) -> tuple[str, tuple[int, ...], str]:
+    """Return a template for how long a net was trained, its numbers, and pandas for these."""
+    first, last = int(both[column].min()), int(both[column].max())
+    if first == last:
+        return "{:,} epochs", (first,), f"both[{column!r}].min()"
+    ends = f"both[{column!r}].min(), both[{column!r}].max()"
+    return "{:,} to {:,} epochs", (first, last), ends
 
 
 def _control_statements(pairs: pd.DataFrame) -> list[Statement]:

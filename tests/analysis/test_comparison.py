@@ -375,6 +375,33 @@ def test_a_learned_variance_is_a_result_and_a_set_one_part_of_the_decoder() -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"decoder": "gaussian", "decoder_variance": 1.0}, "likelihood"),
+        ({"dataset": "other"}, "dataset"),
+        ({"beta": 3.0}, ""),
+    ],
+)
+def test_nats_of_another_kind_are_not_compared(change: dict[str, Any], why: str) -> None:
+    left = study(dataset=["tiles"])
+    right = left.assign(trial_id="x" + left["trial_id"], **change)
+    for match in ("auto", "group"):
+        found = compare_trials(left, right, match=match)
+        measured = set(found.differences["measure"])
+        assert "active_units" in measured
+        assert ({"test_elbo", "test_reconstruction"} & measured == set()) == bool(why)
+        told = [line for line in found.summary if "are not compared" in line]
+        assert told == (
+            [
+                "test ELBO and reconstruction are not compared: "
+                f"nats of one {why} are not those of another"
+            ]
+            if why
+            else []
+        )
+
+
 def test_other_images_under_the_same_name_are_told() -> None:
     other = study("x").assign(dataset_fingerprint="other")
     found = compare_trials(study(dataset=["tiles"]), other[other["dataset"] == "tiles"])

@@ -382,7 +382,9 @@ def test_thresholds_mean_nothing_without_the_variance_part(
     (row,) = (row for _, row in estimate_intrinsic_dimension(trials, counts).iterrows())
     assert row["verdict"] == "too few trials"
     assert row["trials_without_count"] == len(trials)
-    assert describe_estimate(row) == "too few trials: none of 21 has a count"
+    assert describe_estimate(row) == (
+        "no count of 21 trials means anything, without the KL's variance part"
+    )
     trials["active_gain"] = trials["active_units"]
     found = estimate_intrinsic_dimension(trials, "active_gain")
     assert found["verdict"].tolist() == ["saturated"]

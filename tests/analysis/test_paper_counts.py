@@ -11,6 +11,7 @@ from analysis.paper import PAPER_NETS, paper_units
 from analysis.paper_counts import (
     closest_settings,
     conv_against_dense,
+    epochs_words,
     paper_counts,
     setting_columns,
     setting_words,
@@ -136,8 +137,9 @@ def test_conv_against_dense_by_dataset_and_setting() -> None:
             *net("figure 7", 16, beta=4.0),
         ]
     )
-    both = conv_against_dense(paper_counts(trials)).set_index(["dataset", "beta"])["difference"]
-    assert both.to_dict() == {
+    both = conv_against_dense(paper_counts(trials))
+    assert epochs_words(both, "dense") == epochs_words(both, "conv") == "20 epochs"
+    assert both.set_index(["dataset", "beta"])["difference"].to_dict() == {
         ("mnist", 1.0): 5.0,
         ("mnist", 2.0): 0.0,
         ("tiles", 1.0): -3.0,

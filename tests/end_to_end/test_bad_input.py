@@ -251,9 +251,7 @@ CASES = [
     ),
     Case("status of an unknown study", ("nothing", "is not a study"), more=("status", "nothing")),
     Case("results of an unknown study", ("nothing", "is not a study"), more=("results", "nothing")),
-    Case(
-        "data of nobody", ("dataset.path", "~nobody-here"), dataset(path="~nobody-here/mine.npy")
-    ),
+    Case("data of nobody", ("dataset.path", "~nobody-here"), dataset(path="~nobody-here/mine.npy")),
     Case(
         "an objective without a column",
         ("strategy.objectives", "maximise"),

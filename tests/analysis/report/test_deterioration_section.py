@@ -8,13 +8,19 @@ import pytest
 
 from analysis.report.compose import compose_report
 from analysis.report.content import Figure, Section, Statement, TableBlock
-from analysis.report.deterioration_section import MOST_IN_FULL, MOST_LINES, deterioration_section
+from analysis.report.deterioration_section import (
+    MOST_IN_FULL,
+    MOST_LINES,
+    _titles,
+    deterioration_section,
+)
 from analysis.report.html import to_html
 from analysis.report.vega import chart_spec
 from analysis.study_tables import StudyTables
 from study.commands.reporting import study_tables
 from tests.analysis.probe_tables import COURSES, START, probe_of
 from tests.analysis.report.reported import assert_recomputed, evaluate, only, simulated
+from tests.analysis.tables import trials_of
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +168,16 @@ def test_titles_name_the_setting_where_there_are_several(tables: StudyTables) ->
 def _spec(tables: StudyTables) -> str:
     figure = next(b for b in section_of(tables).blocks if isinstance(b, Figure))
     return str(chart_spec(figure.chart))
+
+
+def test_titles_where_every_trial_has_its_own_beta() -> None:
+    """As many schedules as it takes: β is then grouped by ranges."""
+    random = [{"beta": 0.1 * (i + 1), "latent_dim": 4 + i, "seed": 0} for i in range(12)]
+    trials = trials_of(
+        [row | {"architecture": f"dense-{8 + i % 2}"} for i, row in enumerate(random)]
+    )
+    shown = pd.DataFrame({"trial_id": trials["trial_id"], "unit": 3, "verdict": "relapsed"})
+    titles = _titles(shown.assign(schedule="a schedule"), trials)
+    assert titles.index.tolist() == trials["trial_id"].tolist()
+    assert (titles.str.startswith("seed 0, unit 3: relapsed\na schedule\n")).all()
+    assert titles.str.endswith("β 0.1 to 1").any()
