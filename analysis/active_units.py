@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.group_words import naturally
-from analysis.groups import group_columns, range_ends, with_group_values
+from analysis.groups import group_columns, has_variance_part, range_ends, with_group_values
 
 __all__ = ["active_units_table"]
 
@@ -24,7 +24,7 @@ def active_units_table(trials: pd.DataFrame) -> pd.DataFrame:
         Index dataset, architecture and β (of a range, its ends in place of its middle), with
         whichever further hyperparameters vary, in natural order; a cell holds the mean over the
         group's trials, with their smallest and largest in brackets where they differ; empty where
-        no trial completed.
+        no trial completed, and a dash where counts mean nothing: in controls.
     """
     completed = with_group_values(trials[trials["status"] == "completed"])
     columns = group_columns(completed)
@@ -32,8 +32,9 @@ def active_units_table(trials: pd.DataFrame) -> pd.DataFrame:
     if completed.empty:
         return pd.DataFrame(index=pd.MultiIndex.from_frame(completed[group]))
     dims, words = _columns(completed["latent_dim"])
+    counts = completed["active_units"].astype("float64").where(has_variance_part(completed))
     cells = (
-        completed.assign(latent_dim=dims)
+        completed.assign(latent_dim=dims, active_units=counts)
         .groupby([*group, "latent_dim"], dropna=False)["active_units"]
         .agg(["mean", "min", "max"])
         .apply(_cell, axis=1)
@@ -51,6 +52,8 @@ def _columns(latent_dims: "pd.Series[int]") -> tuple["pd.Series[int]", dict[int,
 
 
 def _cell(row: "pd.Series[float]") -> str:
+    if np.isnan(row["mean"]):
+        return "–"
     if row["min"] == row["max"]:
         return f"{row['mean']:.0f}"
     return f"{row['mean']:.1f} ({row['min']:.0f}-{row['max']:.0f})"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, setting_legend, styled, wrapped
 from analysis.group_words import beta_words, in_natural_order, naturally, setting_labels
-from analysis.groups import group_columns, with_group_values
+from analysis.groups import group_columns, has_variance_part, with_group_values
 
 __all__ = ["MOST_BETAS", "active_units_chart"]
 
@@ -38,10 +38,12 @@ def active_units_chart(
     over all of them are drawn.
 
     Args:
-        trials: The `trials` table; completed trials count.
+        trials: The `trials` table; completed trials count, but for controls, whose counts mean
+            nothing (see `analysis.groups.has_variance_part`).
         estimates: What `estimate_intrinsic_dimension` says of them, for the bands.
     """
-    completed = with_group_values(trials[trials["status"] == "completed"])
+    counted = trials[(trials["status"] == "completed") & has_variance_part(trials)]
+    completed = with_group_values(counted)
     groups = group_columns(completed)
     betas = _spread_out(completed["beta"])
     shown = completed[completed["beta"].isin(betas)].astype({"active_units": "float64"})

@@ -8,7 +8,7 @@ from analysis.charts.dimension_by_beta import dimension_by_beta_chart
 from analysis.charts.thresholds import thresholds_chart
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
 from analysis.group_words import naturally, setting_labels
-from analysis.groups import group_columns, scattered_columns
+from analysis.groups import group_columns, has_variance_part, scattered_columns
 from analysis.intrinsic_dimension import estimate_by_rule
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.report.grouping import FORMATS, shown_groups
@@ -30,11 +30,25 @@ def dimension_section(tables: StudyTables, estimates: pd.DataFrame) -> Section:
     if completed.empty:
         none = Statement("No trial has completed yet, so there are no active units.", warns=True)
         return Section("dimension", "Intrinsic dimension", (none,))
-    blocks: list[Block] = [_curves(completed, estimates)]
+    counted = completed[has_variance_part(completed)]
+    blocks: list[Block] = [_curves(counted, estimates)] if len(counted) else []
+    if len(counted) < len(completed):
+        blocks.append(_controls_statement(completed, counted))
     blocks += _by_rule(tables, completed)
     blocks += _by_beta(estimates)
     blocks += _thresholds(tables, estimates)
     return Section("dimension", "Intrinsic dimension", tuple(blocks))
+
+
+def _controls_statement(completed: pd.DataFrame, counted: pd.DataFrame) -> Statement:
+    return Statement(
+        "{:,} of {:,} completed trials are controls: without the KL's variance part (another "
+        "objective, or a β of zero) the scale of the latent space is arbitrary, so counts by Var μ "
+        "or by KL mean nothing and are left out.",
+        (len(completed) - len(counted), len(completed)),
+        "done = trials.query(\"status == 'completed'\")\n"
+        "len(done.query(\"objective != 'elbo' or beta == 0\")), len(done)",
+    )
 
 
 def _curves(completed: pd.DataFrame, estimates: pd.DataFrame) -> Figure:

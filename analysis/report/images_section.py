@@ -96,10 +96,21 @@ def _caption(trial: pd.Series, kinds: set[str]) -> str:
     words.append(
         f"β = {trial['beta']:g}, {trial['decoder'].replace('_', ' ')} likelihood, "
         f"{trial['initialisation']} initialisation, {trial['epochs']} epochs, seed "
-        f"{trial['seed']}; {int(trial['active_units'])} of {trial['latent_dim']} units active."
+        f"{trial['seed']}"
+    )
+    counted = trial["objective"] == "elbo" and trial["beta"] > 0  # else no count means anything
+    words.append(
+        f"; {int(trial['active_units'])} of {trial['latent_dim']} units active."
+        if counted
+        else f"; {trial['latent_dim']} units."
     )
     if "generated" in kinds:
-        if trial["active_units"] < trial["latent_dim"]:
+        if not counted:
+            words.append(
+                " Each generated image stands above the one from the same code with units of Var μ "
+                "up to the threshold set to zero, which need not be inert here."
+            )
+        elif trial["active_units"] < trial["latent_dim"]:
             words.append(
                 " Each generated image stands above the one from the same code with inactive units "
                 "set to zero: to be alike, these units have to be inert."

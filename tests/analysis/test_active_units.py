@@ -72,6 +72,18 @@ def test_what_varies_gets_rows_of_its_own(name: str, values: list[Any]) -> None:
     assert set(table.index.get_level_values(name)) == set(values)
 
 
+@pytest.mark.parametrize(
+    "control", [{"objective": "no_sampling"}, {"objective": "quadratic_penalty"}, {"beta": 0.0}]
+)
+def test_controls_have_no_counts(control: dict[str, Any]) -> None:
+    """By Var μ they have some, which mean nothing where the latent space has no scale."""
+    table = active_units_table(trials_of([*grid(), *grid(**control)]))
+    (name, value), *_ = control.items()
+    is_control = table.index.get_level_values(name) == value
+    assert (table[is_control] == "–").all(axis=None)
+    assert not (table[~is_control] == "–").any(axis=None)
+
+
 def test_two_fixed_decoder_variances_are_not_averaged() -> None:
     """They weigh the KL as beta does, so their active units differ for good."""
     rows = [

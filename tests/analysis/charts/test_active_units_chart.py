@@ -54,6 +54,13 @@ def test_points_are_means_and_bars_the_range() -> None:
     assert (shown["trials"] == 3).all()
 
 
+def test_controls_are_left_out() -> None:
+    controls = [sweep(objective="no_sampling"), sweep(betas=(0.0,))]
+    trials = pd.concat([sweep(), *controls], ignore_index=True)
+    trials["trial_id"] = [f"{place:016x}" for place in range(len(trials))]
+    assert active_units_chart(trials).to_dict() == active_units_chart(sweep()).to_dict()
+
+
 def test_bands_are_the_intervals_of_saturated_groups() -> None:
     trials = pd.concat([sweep(), sweep().query("latent_dim < 5").assign(beta=4.0)])
     trials["trial_id"] = [f"{place:016x}" for place in range(len(trials))]

@@ -21,6 +21,7 @@ from tests.analysis.report.reported import (
     evaluate,
     only,
     simulated,
+    statements,
     table_blocks,
 )
 
@@ -318,6 +319,27 @@ def test_controls_alone_have_no_law(tables: StudyTables) -> None:
     assert any("nothing to check it on" in statement.text for statement in report.answer)
     assert any("Controls" in block.caption for block in table_blocks(report))
     to_html(report)
+
+
+def test_controls_beside_others_are_told_and_their_tables_can_be_made_again(
+    tables: StudyTables,
+) -> None:
+    trials = tables.trials.assign(objective="elbo", beta=1.0)
+    trials.loc[trials["seed"] == 0, "objective"] = "no_sampling"
+    with_controls = replace(tables, trials=trials)
+    report = compose_report(with_controls)
+    assert_recomputed(report, with_controls)
+    words = " ".join(statement.text for statement in statements(report))
+    done = trials.query("status == 'completed'")
+    controls = int((done["objective"] == "no_sampling").sum())
+    assert f"{controls} of {len(done)} completed trials are controls" in words
+    assert "trials means anything" in words
+    assert "none of" not in words
+    (table,) = (block for block in table_blocks(report) if block.caption.startswith("Controls"))
+    assert table.recipe is not None
+    again = evaluate(table.recipe, with_controls)
+    for name in ("posterior_variance", "mean_variance"):
+        np.testing.assert_allclose(again[name], table.frame[name])
 
 
 def test_statistics_that_were_not_computed(tables: StudyTables) -> None:
