@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.design_points import SEEDS, design_points
 from analysis.group_words import naturally
+from analysis.groups import varied_columns
 from analysis.normality import (
     axis_ratio,
     henze_zirkler,
@@ -134,11 +135,14 @@ def code_table(trials: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFrame:
         statistics: What `code_statistics` returns.
 
     Returns:
-        One row per trial: what differs of dataset, architecture, latent_dim, objective, beta and
-        seed, then the statistics; sorted by all of the former.
+        One row per trial: what differs of dataset, architecture, latent_dim, objective, beta, all
+        other hyperparameters and seed, then the statistics; sorted by all of the former.
     """
-    setting = ["dataset", "architecture", "latent_dim", "objective", "beta", "seed"]
-    table = trials[["trial_id", *setting]].drop_duplicates("trial_id").merge(statistics)
+    chosen = trials[trials["trial_id"].isin(statistics["trial_id"])]
+    first = ["dataset", "architecture", "latent_dim", "objective", "beta"]
+    others = [name for name in varied_columns(chosen) if name not in first]
+    setting = [*first, *others, "data_seed", "seed"]
+    table = chosen[["trial_id", *setting]].drop_duplicates("trial_id").merge(statistics)
     table = table.sort_values(setting, key=naturally, ignore_index=True)
     return table[[*(name for name in setting if table[name].nunique() > 1), *STATISTICS]]
 

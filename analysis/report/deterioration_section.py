@@ -13,7 +13,7 @@ from analysis.deterioration import (
 )
 from analysis.deterioration_groups import deterioration_by_group, deterioration_by_schedule
 from analysis.group_words import describe_group
-from analysis.groups import group_columns, with_group_values
+from analysis.groups import group_columns, varied_columns, with_group_values
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
 from analysis.report.grouping import FORMATS, shown_groups
 from analysis.study_tables import StudyTables
@@ -35,8 +35,7 @@ _WHY = {
     "not predicted": "with an objective under which nothing pushes σ² to 1",
     "interrupted": "interrupted by a value that is not a number",
 }
-_SETTING = ["trial_id", "beta", "seed"]
-_COLUMNS = ["beta", "seed", "unit", "verdict", "schedule", "initial_gain", "fell_epoch"]
+_COLUMNS = ["unit", "verdict", "schedule", "initial_gain", "fell_epoch"]
 _COLUMNS += ["fell_noise", "collapse_epoch", "used_after", "best_share", "last_share"]
 _ONLY_IN_THE_FUNCTION = ["increment", "recovery_epochs", "used_after", "least_share", "most_share"]
 _ONLY_IN_THE_FUNCTION += ["least_noise", "most_noise"]
@@ -221,7 +220,11 @@ def _tables(found: pd.DataFrame, trials: pd.DataFrame) -> list[Block]:
                 f".drop(columns={_ONLY_IN_THE_FUNCTION})",
             )
         )
-    settings = trials.drop_duplicates("trial_id")[_SETTING]
+    probed = trials[trials["trial_id"].isin(found["trial_id"])].drop_duplicates("trial_id")
+    told = [name for name in varied_columns(probed) if probed[name].nunique() > 1]
+    told += ["latent_dim"] * (probed["latent_dim"].nunique() > 1)
+    setting = list(dict.fromkeys([*told, "beta", "seed"]))
+    columns = [*setting, *_COLUMNS]
     most = f" (the first {MOST_ROWS} of {len(found):,})" if len(found) > MOST_ROWS else ""
     blocks.append(
         TableBlock(
@@ -229,9 +232,9 @@ def _tables(found: pd.DataFrame, trials: pd.DataFrame) -> list[Block]:
             f"the probe in which the gain fell below β·KL and σ² rose above {COLLAPSED_VARIANCE:g};"
             " after how many epochs without noise the unit was first in use; the largest and the "
             "last gain without noise, of the initial one",
-            found.head(MOST_ROWS).merge(settings, on="trial_id")[_COLUMNS],
+            found.head(MOST_ROWS).merge(probed[["trial_id", *setting]], on="trial_id")[columns],
             _FORMATS,
-            f"{_FOUND}found.merge(trials[{_SETTING}], on='trial_id')[{_COLUMNS}]",
+            f"{_FOUND}found.merge(trials[{['trial_id', *setting]}], on='trial_id')[{columns}]",
         )
     )
     return blocks

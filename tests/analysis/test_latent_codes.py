@@ -148,6 +148,9 @@ def test_the_table_has_what_differs() -> None:
     assert list(table.columns) == ["objective", "seed", *STATISTICS]
     assert table["seed"].tolist() == [0, 1, 2, 0, 1, 2]
     assert table["objective"].tolist() == ["elbo"] * 3 + ["no_sampling"] * 3
+    mixed = TRIALS.assign(precision=np.where(TRIALS["seed"] < 2, "float32", "mixed"))
+    named = ["objective", "precision", "seed", *STATISTICS]
+    assert list(code_table(mixed, statistics_frame()).columns) == named
 
 
 def test_the_choice_of_trials() -> None:

@@ -136,6 +136,15 @@ def test_a_probe_that_was_interrupted_alone(tables: StudyTables) -> None:
     assert [block.kind for block in blocks] == ["statement", "statement", "table"]
 
 
+def test_the_table_of_trials_tells_them_apart(tables: StudyTables) -> None:
+    both = probed(tables, ["relapsed"] * 4)
+    trials = both.trials.assign(precision=["float32", "mixed"] * (len(both.trials) // 2))
+    listed = [b for b in section_of(only(both, trials)).blocks if isinstance(b, TableBlock)][-1]
+    assert {"beta", "seed", "precision"} <= set(listed.frame.columns)
+    assert listed.recipe is not None
+    pd.testing.assert_frame_equal(evaluate(listed.recipe, only(both, trials)), listed.frame)
+
+
 def test_few_of_many_are_drawn_and_listed(tables: StudyTables) -> None:
     many = probed(tables, ["did not recover"] * 45 + ["relapsed"] * 2)
     blocks = section_of(many).blocks
