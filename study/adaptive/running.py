@@ -9,6 +9,7 @@ from rich.console import Console
 from search_spaces import StudySpec, Trial
 from study.adaptive.opening import adaptive_part, open_search, trials_of_rows
 from study.adaptive.search import AdaptiveSearch, Configuration
+from study.adaptive.tools import mend_journal
 from study.adaptive.warm_start import WARM_START, earlier_points
 from study.loading import load_study
 from study.plan_table import write_plan
@@ -48,7 +49,9 @@ class SearchRun:
         study = load_study(folder)
         self._committed = study.trials
         points = trials_of_rows(self._committed, part.dataset)
-        self.search: AdaptiveSearch = open_search(spec, journal_of(folder), plan)
+        journal = journal_of(folder)
+        mend_journal(journal)
+        self.search: AdaptiveSearch = open_search(spec, journal, plan)
         epochs = study.epochs_of(points)
         known = self.search.attributes(WARM_START)
         self.search.add(earlier_points(folder.parent, part, datasets, known))

@@ -1,12 +1,14 @@
 """The conversation with Optuna: it proposes configurations, and hears what became of them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Trial
@@ -16,6 +18,7 @@ from study.adaptive.pruning import VIOLATIONS, should_prune
 from study.adaptive.space import SearchSpace
 from study.adaptive.tools import build_sampler
 from study.planned_trial import PlannedTrial
+from study.storage import StorageError
 
 __all__ = ["AdaptiveSearch", "Configuration"]
 
@@ -37,10 +40,24 @@ class Configuration:
     members: tuple[PlannedTrial, ...]
 
 
+@contextmanager
+def _reaching_storage() -> Iterator[None]:
+    """Let a full disk or a lost database under Optuna end a run as any storage that fails."""
+    try:
+        yield
+    except Exception as error:
+        of_database = type(error).__module__.startswith("sqlalchemy.")
+        if not (of_database or isinstance(error, OSError | StorageInternalError)):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"Optuna's storage failed ({reason})") from error
+
+
 class AdaptiveSearch:
     """Asks Optuna for configurations and tells it what came of them.
 
     A configuration's values are means over its seeds; `state_of` says when it counts as complete.
+    All that talks to Optuna raises StorageError where Optuna's storage fails.
     """
 
     def __init__(
@@ -97,6 +114,7 @@ class AdaptiveSearch:
         """Configurations that may still be proposed."""
         return max(0, self.points - self.proposed)
 
+    @_reaching_storage()
     def ask(self, shape: Mapping[str, Any] | None = None) -> Configuration:
         """Return the next configuration.
 
@@ -120,6 +138,7 @@ class AdaptiveSearch:
         names = set(self._space.shape_names)
         return {name: v for name, v in configuration.parameters.items() if name in names}
 
+    @_reaching_storage()
     def report(
         self, number: int, epoch: int, values: Sequence[float], violation: float | None = None
     ) -> bool:
@@ -158,6 +177,7 @@ class AdaptiveSearch:
         """
         return self._outcomes.violation(rows)
 
+    @_reaching_storage()
     def tell(self, number: int, rows: pd.DataFrame) -> FrozenTrial:
         """Tell what became of a configuration.
 
@@ -182,6 +202,7 @@ class AdaptiveSearch:
         self._asked.pop(number, None)
         return self._study.tell(number, values, state)
 
+    @_reaching_storage()
     def restore(
         self, trials: pd.DataFrame, epochs: pd.DataFrame, points: Mapping[str, Trial]
     ) -> list[Configuration]:
@@ -222,6 +243,7 @@ class AdaptiveSearch:
         self._draw_anew()
         return waiting
 
+    @_reaching_storage()
     def adopt(self, trial: Trial) -> Configuration | None:
         """Let Optuna propose the configuration of a trial that is in training already.
 
@@ -235,6 +257,7 @@ class AdaptiveSearch:
         self._draw_anew()
         return adopted
 
+    @_reaching_storage()
     def add(self, points: Sequence[FrozenTrial]) -> None:
         """Let Optuna know of points that others have tried; they are none of those to propose."""
         self._study.add_trials(points)

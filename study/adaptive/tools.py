@@ -1,6 +1,8 @@
 """Optuna's samplers, pruners and storages by name, and what a wrong one is answered with."""
 
 import inspect
+import json
+import os
 import re
 import warnings
 from pathlib import Path
@@ -14,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from search_spaces import BadInput, nearest_name
 from search_spaces.optuna_strategy import NamedTool, OptunaStrategy
 
-__all__ = ["build_pruner", "build_sampler", "open_storage"]
+__all__ = ["build_pruner", "build_sampler", "mend_journal", "open_storage"]
 
 _NEEDS_OBJECTS = {"PartialFixedSampler", "GridSampler", "BaseGASampler", "BaseSampler"}
 """Samplers that take more than plain values; a grid is strategy grid."""
@@ -77,6 +79,39 @@ def open_storage(address: str | Path, field: str = "strategy.storage") -> BaseSt
             f"{field}: {_without_password(address)!r} cannot be opened ({reason}); give "
             "the URL of a database that answers, such as sqlite:///optuna.db, or leave it out"
         ) from None
+
+
+def mend_journal(journal: Path) -> None:
+    """Take out of a journal what a full disk or a power cut left of it.
+
+    Half a line at the end is cut off, since Optuna would write its next line behind it. A journal
+    that cannot be read for another reason is put aside, as optuna.journal.damaged.
+
+    Args:
+        journal: A file that holds nothing but what the tables tell as well; it need not be there.
+    """
+    if not journal.exists():
+        return
+    whole = 0
+    with journal.open("rb") as file:
+        for line in file:
+            if not _is_entry(line):
+                break
+            whole += len(line)
+        rest = file.read(1)
+    if whole == journal.stat().st_size:
+        return
+    if rest:
+        os.replace(journal, journal.with_name(f"{journal.name}.damaged"))
+    else:
+        os.truncate(journal, whole)
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _without_password(address: str) -> str:

@@ -134,7 +134,13 @@ def test_it_knows_when_it_is_done_and_goes_on_with_more_points(ran: Path, tmp_pa
     assert_in_line(ran, POINTS + 2)
 
 
-@pytest.mark.parametrize("lost", ["nothing", pytest.param("journal", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "the journal's end",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("nothing", "journal")),
+    ],
+)
 def test_killed_it_goes_on_and_repeats_nothing(tmp_path: Path, lost: str) -> None:
     spec = write_spec(tmp_path, SPEC)
     trials = tmp_path / "studies" / "adaptive" / "trials"
@@ -143,8 +149,11 @@ def test_killed_it_goes_on_and_repeats_nothing(tmp_path: Path, lost: str) -> Non
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     before = table(tmp_path, "adaptive", "trials")
+    journal = tmp_path / "studies" / "adaptive" / "optuna.journal"
     if lost == "journal":
-        (tmp_path / "studies" / "adaptive" / "optuna.journal").unlink()
+        journal.unlink()
+    elif lost == "the journal's end":  # as a power cut leaves it
+        os.truncate(journal, journal.stat().st_size - 15)
     succeed(tmp_path, "resume", "adaptive")
     after = table(tmp_path, "adaptive", "trials")
     kept = after[after["trial_id"].isin(before["trial_id"])]

@@ -1,6 +1,7 @@
 """The conversation with Optuna, with a table in place of training; restarts from the tables."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from scipy.stats import qmc
+from sqlalchemy.exc import OperationalError
 
 from search_spaces import Trial, load_spec, trial_id
 from study.adaptive.outcome import TRIAL_IDS
 from study.adaptive.search import AdaptiveSearch, Configuration
 from study.adaptive.space import SearchSpace
-from study.adaptive.tools import build_pruner, build_sampler, open_storage
+from study.adaptive.tools import build_pruner, build_sampler, mend_journal, open_storage
 from study.planned_trial import PlannedTrial
+from study.storage import StorageError
 from tests.analysis.tables import epochs_of, trials_of
 
 AXES: dict[str, Any] = {
@@ -209,6 +213,69 @@ def test_a_new_process_goes_on_with_the_journal(tmp_path: Path) -> None:
     frozen = again.search.tell(half.number, again.train(half))
     assert frozen.state == complete
     assert frozen.user_attrs[TRIAL_IDS] == [member.trial_id for member in half.members]
+
+
+@pytest.mark.parametrize("cut", [1, 15, 100])
+def test_half_a_line_at_the_journals_end_is_cut_off(tmp_path: Path, cut: int) -> None:
+    """As a full disk or a power cut leaves it; twice, since the first one to go on writes to it."""
+    journal = tmp_path / "optuna.journal"
+
+    def opened() -> optuna.Study:
+        mend_journal(journal)
+        storage = open_storage(journal)
+        return optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
+
+    mend_journal(journal)
+    assert not journal.exists()
+    for number in range(3):
+        study = opened()
+        assert len(study.trials) >= number
+        study.tell(study.ask(), 1.0)
+        before = journal.read_bytes()
+        mend_journal(journal)
+        assert journal.read_bytes() == before  # nothing to mend
+        os.truncate(journal, len(before) - cut)
+    assert len(opened().trials) == 3
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(28, "No space left on device"),
+        StorageInternalError("no"),
+        OperationalError("", {}, Exception()),
+    ],
+)
+def test_a_storage_that_fails_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    talk = Conversation()
+    asked = talk.search.ask()
+    rows = talk.train(asked)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise problem
+
+    for name in ("set_trial_state_values", "create_new_trial", "set_trial_intermediate_value"):
+        monkeypatch.setattr(talk.study._storage, name, fail)
+    for attempt in (
+        talk.search.ask,
+        lambda: talk.search.tell(asked.number, rows),
+        lambda: talk.search.report(asked.number, 1, [1.0, 2.0]),
+    ):
+        with pytest.raises(StorageError, match=r"^Optuna's storage failed \("):
+            attempt()
+
+
+def test_a_journal_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
+    journal = tmp_path / "optuna.journal"
+    optuna.create_study(study_name="s", storage=open_storage(journal)).ask()
+    damaged = journal.read_bytes().replace(b"{", b"", 1)
+    journal.write_bytes(damaged)
+    mend_journal(journal)
+    assert (tmp_path / "optuna.journal.damaged").read_bytes() == damaged
+    assert optuna.create_study(study_name="s", storage=open_storage(journal)).trials == []
 
 
 def test_a_lost_journal_is_made_again_from_the_tables() -> None:
