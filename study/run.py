@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -134,7 +134,9 @@ def run_study(
     if part is not None and not folder.exists(SPEC_FILE):
         earlier_points(folder.parent, part, prepared.datasets)  # before anything is written
     folder.create()
-    with driver_lock(folder):
+    # Where there are no locks, Ray is asked for another driver, before anything is written.
+    alone = nullcontext() if folder.local else _only_driver(folder, address, cpus)
+    with driver_lock(folder), alone:
         if folder.exists(SPEC_FILE):
             _check_versions(folder)
             reconcile(folder, prepared.spec, extend)
@@ -234,19 +236,27 @@ def _run_search(
 
 
 @contextmanager
-def _driving(
-    folder: Folder, spec: StudySpec, address: str | None, cpus: int | None, console: Console
-) -> Iterator[Folder]:
-    """Start Ray, and take the study over from whoever drove it before."""
+def _only_driver(folder: Folder, address: str | None, cpus: int | None) -> Iterator[None]:
+    """Start Ray, and refuse where another driver of the same cluster is at work."""
     # Ray takes seconds to import, which a study with nothing to do need not wait for.
     from study.driver_actor import driver_actor
     from study.ray_run import ray_session
 
+    # In this order: ray.init sets a SIGTERM handler of its own.
+    with ray_session(address, cpus), driver_actor(folder), _terminate_like_interrupt():
+        yield
+
+
+@contextmanager
+def _driving(
+    folder: Folder, spec: StudySpec, address: str | None, cpus: int | None, console: Console
+) -> Iterator[Folder]:
+    """Start Ray where it is not up yet, and take the study over from whoever drove it before."""
+
     def warn(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    # In this order: ray.init sets a SIGTERM handler of its own.
-    with ray_session(address, cpus), driver_actor(folder), _terminate_like_interrupt():
+    with _only_driver(folder, address, cpus) if folder.local else nullcontext():
         # From here on nobody else is at work here, or stops before the next commit.
         own = take_over(folder, patience=spec.resources.storage_patience_seconds, warn=warn)
         ledger.clean(own)

@@ -8,14 +8,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from search_spaces import BadInput
+from search_spaces import BadInput, load_spec
 from study.driver_actor import NAMESPACE, driver_actor
+from study.frozen_spec import freeze
+from study.run import run_study
 from study.storage import Folder
+from trainables.pack import NUMERICS_VERSION
 
 HOLD = """
 import logging, sys
@@ -134,3 +138,26 @@ def test_it_is_held_as_long_as_the_driver_lives(cluster: Cluster, tmp_path: Path
             pass
     finally:
         ray.shutdown()
+
+
+def test_a_driver_that_is_refused_has_changed_nothing(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On object storage, say, where there is no lock and Ray is asked."""
+    spec: dict[str, Any] = {
+        "study": "study",
+        "dataset": {"name": "tiles", "train_images": 50, "test_images": 10},
+        "axes": {"architecture": "linear", "latent_dim": 2, "seed": [0]},
+    }
+    folder = Folder.at(tmp_path / "study")
+    folder.create()
+    freeze(folder, load_spec(spec), {"numerics_version": NUMERICS_VERSION})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(Folder, "local", property(lambda folder: False))
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        with driver_actor(folder), pytest.raises(BadInput, match="being run on this cluster"):
+            run_study(spec, ["axes.seed=[0, 1]"], storage=tmp_path, extend=True)
+    finally:
+        ray.shutdown()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
