@@ -21,7 +21,7 @@ class StudyTables:
         planned: Trials planned.
         trials: Committed trials.
         units: The final units of those that have any, over the training images.
-        shown_units: Units of `shown_trials`' choice, all recorded epochs and splits.
+        shown_units: Units of `representative_trials`, all recorded epochs and splits.
         shown_epochs: Epochs of the same trials.
         datasets: What `vae-study data describe` found out; may have no rows.
         active_variance: The spec's threshold on Var μ.

@@ -55,7 +55,7 @@ def law_scatter(units: pd.DataFrame) -> alt.LayerChart:
     each, and all others share one.
 
     Args:
-        units: What `analysis.variance_law.law_units` returns, thinned to as many rows as a page
+        units: What `analysis.law_units.law_units` returns, thinned to as many rows as a page
             can carry.
     """
     points = units[_POINT].round(5)  # more digits than a page shows would only make it larger
@@ -99,7 +99,7 @@ def bin_law(units: pd.DataFrame, bins: int = 60, upper: float = 1.5) -> pd.DataF
     """Count units in squares of mean σ² and Var μ, for studies with too many to draw each.
 
     Args:
-        units: What `analysis.variance_law.law_units` returns, or any frame with
+        units: What `analysis.law_units.law_units` returns, or any frame with
             posterior_variance and mean_variance.
         bins: Squares along each axis.
         upper: Where the axes end. Units beyond are counted in the last square of the axis.
@@ -154,7 +154,7 @@ def law_residual_chart(summary: pd.DataFrame) -> alt.FacetChart:
     Where the law holds everything lies at 0.
 
     Args:
-        summary: What `analysis.variance_law.residual_by` returns.
+        summary: What `analysis.law_residuals.residual_by` returns.
     """
     by = str(summary["by"].iloc[0]) if len(summary) else ""
     title = _AXES.get(by, by.replace("_", " "))

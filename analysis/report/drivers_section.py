@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis.charts.sparsity_drivers import importance_chart, paired_effects_chart
+from analysis.design_points import design_points
 from analysis.importance import FEWEST_TRIALS, hyperparameter_importance
 from analysis.paired_effects import describe_effect, paired_effects
 from analysis.report.content import Block, Figure, Section, Statement, TableBlock
@@ -12,6 +13,11 @@ __all__ = ["drivers_section"]
 
 MOST_EFFECTS = 40
 MOST_SENTENCES = 6
+_GRID = "What the seed seems to explain is noise, and so is all that does not exceed it."
+_NO_GRID = (
+    "The points are no full grid, so settings that change together share what they explain as "
+    "chance has it, and what the seed seems to explain may be theirs."
+)
 _FORMATS = {name: "{:.3f}" for name in ("importance", "low", "high", "difference")}
 
 
@@ -28,8 +34,8 @@ def drivers_section(tables: StudyTables) -> Section | None:
             Figure(
                 "importance",
                 "Share of the variance of the active units that each hyperparameter explains by "
-                f"itself (functional ANOVA by Optuna{sample}), with 95% intervals. What the seed "
-                "seems to explain is noise, and so is all that does not exceed it.",
+                f"itself (functional ANOVA by Optuna{sample}), with 95% intervals. "
+                + (_GRID if _is_grid(tables.trials) else _NO_GRID),
                 importance_chart(importance),
             )
         )
@@ -58,7 +64,8 @@ def drivers_section(tables: StudyTables) -> Section | None:
             Figure(
                 "effects",
                 "Difference in active units between trials that differ in one hyperparameter and "
-                "in nothing else, seeds included: mean over the pairs with its 95% interval.",
+                "in nothing else, seeds included: mean over the pairs with its 95% interval. Among "
+                "twenty such intervals one misses, so take the largest of many with care.",
                 paired_effects_chart(largest.head(MOST_EFFECTS)),
             )
         )
@@ -75,6 +82,12 @@ def drivers_section(tables: StudyTables) -> Section | None:
             )
         )
     return Section("drivers", "What drives sparsity", tuple(blocks))
+
+
+def _is_grid(trials: pd.DataFrame) -> bool:
+    """Return whether every combination of what varies is among the trials."""
+    points = design_points(trials).drop_duplicates()
+    return bool(len(points) >= points.nunique(dropna=False).prod())
 
 
 def _no_importances(importance: pd.DataFrame) -> Statement:
