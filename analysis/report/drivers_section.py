@@ -1,5 +1,7 @@
 """What drives sparsity, in the report: importance of each hyperparameter, and paired effects."""
 
+import math
+
 import pandas as pd
 
 from analysis.charts.sparsity_drivers import importance_chart, paired_effects_chart
@@ -87,7 +89,7 @@ def drivers_section(tables: StudyTables) -> Section | None:
 def _is_grid(trials: pd.DataFrame) -> bool:
     """Return whether every combination of what varies is among the trials."""
     points = design_points(trials).drop_duplicates()
-    return bool(len(points) >= points.nunique(dropna=False).prod())
+    return len(points) >= math.prod(points.nunique(dropna=False).tolist())
 
 
 def _no_importances(importance: pd.DataFrame) -> Statement:
