@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis.charts.image_sheet import image_sheet
+from analysis.groups import has_variance_part
 from analysis.images import drawable, picture_address
 from analysis.paper import PAPER_NETS
 from analysis.report.content import Block, Figure, Section, Statement
@@ -98,7 +99,7 @@ def _caption(trial: pd.Series, kinds: set[str]) -> str:
         f"{trial['initialisation']} initialisation, {trial['epochs']} epochs, seed "
         f"{trial['seed']}"
     )
-    counted = trial["objective"] == "elbo" and trial["beta"] > 0  # else no count means anything
+    counted = has_variance_part(trial.to_frame().T).all()  # else no count means anything
     words.append(
         f"; {int(trial['active_units'])} of {trial['latent_dim']} units active."
         if counted

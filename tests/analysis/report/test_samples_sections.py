@@ -255,6 +255,19 @@ def test_values_that_make_no_picture(tmp_path: Path) -> None:
     assert_recomputed(parts(report), tables, values)
 
 
+@pytest.mark.parametrize("control", [{"objective": "no_sampling"}, {"beta": 0.0}])
+def test_units_of_controls_are_not_called_active(
+    tables: StudyTables, control: dict[str, Any]
+) -> None:
+    report = compose_report(replace(tables, trials=tables.trials.assign(**control)))
+    sheets = [b for b in section(report, "images").blocks if isinstance(b, Figure)]
+    assert sheets
+    for sheet in sheets:
+        assert "; 4 units." in sheet.caption
+        assert "which need not be inert here" in sheet.caption
+        assert "active" not in sheet.caption
+
+
 def test_studies_without_samples_have_no_such_sections(tmp_path: Path, tables: StudyTables) -> None:
     plain = study_tables(simulated(tmp_path, trials=40))
     assert plain.sample_differences.empty
