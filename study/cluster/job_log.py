@@ -45,19 +45,20 @@ def follow(
         ClusterError: The cluster stays out of reach, or has forgotten the job.
     """
     shown = _Shown(write, until)
-    last_contact = monotonic()
+    away_since: float | None = None
     while True:
         try:
             with cluster.connect() as client:
-                last_contact = monotonic()
                 job = job_of(client, job_id)
+                away_since = None
                 asyncio.run(_tail(client, job_id, shown))
                 job = job_of(client, job_id)
                 if shown.found or not job.alive:
                     return job
         except (ClusterError, aiohttp.ClientError, RuntimeError, TimeoutError) as error:
             forgotten = "does not exist" in str(error)
-            if forgotten or monotonic() - last_contact > PATIENCE_SECONDS:
+            away_since = away_since or monotonic()
+            if forgotten or monotonic() - away_since > PATIENCE_SECONDS:
                 raise _lost(job_id, error, forgotten) from None
         sleep(BETWEEN_SECONDS)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -249,22 +250,52 @@ def test_a_log_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.connections == 2
 
 
+class Clock:
+    """A time that passes only where it is slept through, or let pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(job_log, "monotonic", lambda: self.now)
+        monkeypatch.setattr(job_log, "sleep", self.let_pass)
+
+    def let_pass(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Away(Log):
+    """A cluster out of reach from its second connection to that one; its log ran for an hour."""
+
+    def __init__(self, clock: Clock, back: float) -> None:
+        super().__init__(["a", "b"], [1], RuntimeError("x"))
+        self.clock, self.back = clock, back
+
+    @contextmanager
+    def connect(self) -> Iterator[Log]:
+        self.connections += 1
+        if 1 < self.connections < self.back:
+            raise ClusterError("no Ray dashboard at x")
+        yield self
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        async for piece in super().tail_job_logs(job_id):
+            self.clock.let_pass(3600)
+            yield piece
+
+
+def test_a_cluster_away_after_a_long_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience begins when the cluster is gone, not when it was first seen."""
+    shown: list[str] = []
+    log: Any = Away(Clock(monkeypatch), back=50)
+    assert follow(log, "vae-study-a-1", shown.append).state == "SUCCEEDED"
+    assert "".join(shown) == "ab"
+    assert log.connections == 50
+
+
 def test_giving_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_log, "BETWEEN_SECONDS", 0.01)
-    monkeypatch.setattr(job_log, "PATIENCE_SECONDS", 0.2)
-
-    class Away(Log):
-        @contextmanager
-        def connect(self) -> Iterator[Log]:
-            self.connections += 1
-            if self.connections > 1:
-                raise ClusterError("no Ray dashboard at x")
-            yield self
-
-    log: Any = Away(["a"], [1], RuntimeError("x"))
+    log: Any = Away(Clock(monkeypatch), back=inf)
     with pytest.raises(ClusterError, match=r"lost sight of job vae-study-a-1 .no Ray dashboard at"):
         follow(log, "vae-study-a-1", lambda text: None)
-    assert log.connections > 3
+    assert log.connections - 2 == job_log.PATIENCE_SECONDS / job_log.BETWEEN_SECONDS
 
     class Forgetful(Log):
         def get_job_info(self, job_id: str) -> Any:
