@@ -1,20 +1,31 @@
-"""Active units against latent_dim: where the count stops growing is the intrinsic dimension."""
+"""Active units against latent_dim: where the count stops growing is the intrinsic dimension.
+
+Where no setting was tried with more than one latent_dim they are drawn against β.
+"""
 
 from math import ceil
 
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, setting_legend, styled, wrapped
+from analysis.charts.style import (
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    beta_axis,
+    setting_channels,
+    setting_legend,
+    styled,
+    wrapped,
+)
 from analysis.group_words import beta_words, in_natural_order, naturally, setting_labels
 from analysis.groups import group_columns, has_variance_part, with_group_values
 
-__all__ = ["MOST_BETAS", "active_units_chart"]
+__all__ = ["MOST_BETAS", "active_units_chart", "drawn_against"]
 
 MOST_BETAS = 6
 MOST_COLUMNS = 3
 
-_PANEL = ["dataset", "beta", "in_words"]
+_POINT = ["dataset", "beta", "in_words", "latent_dim"]
 _TOOLTIP = [
     alt.Tooltip("setting:N"),
     alt.Tooltip("dataset:N"),
@@ -37,31 +48,48 @@ def active_units_chart(
     the latent dimensions it was taken from. Of more than six β, or ranges of β, six that are spread
     over all of them are drawn.
 
+    Where no group has more than one latent_dim, but there are several β, the counts are drawn
+    against β, in a panel per dataset and latent_dim.
+
     Args:
         trials: The `trials` table; completed trials count, but for controls, whose counts mean
             nothing (see `analysis.groups.has_variance_part`).
         estimates: What `estimate_intrinsic_dimension` says of them, for the bands.
     """
+    counts = _counts(trials)
+    against = drawn_against(trials)
+    if against == "beta":
+        panels = counts["dataset"] + ", latent_dim " + counts["latent_dim"].astype("str")
+        return _draw(counts.assign(panel=panels), against)
+    betas = _spread_out(counts["beta"])
+    rows = [counts[counts["beta"].isin(betas)]]
+    if estimates is not None:
+        rows.append(_bands(estimates[estimates["beta"].isin(betas)]))
+    points = pd.concat(rows, ignore_index=True)
+    return _draw(points.assign(panel=points["dataset"] + ", " + points["in_words"]), against)
+
+
+def drawn_against(trials: pd.DataFrame) -> str:
+    """Return what the chart's x axis is: latent_dim, or beta where only that varies in settings."""
+    counts = _counts(trials)
+    tried = counts.groupby(["dataset", "setting", "beta"])["latent_dim"].nunique()
+    return "latent_dim" if (tried > 1).any() or counts["beta"].nunique() < 2 else "beta"
+
+
+def _counts(trials: pd.DataFrame) -> pd.DataFrame:
+    """The points: counts of each group at each latent_dim."""
     counted = trials[(trials["status"] == "completed") & has_variance_part(trials)]
-    completed = with_group_values(counted)
+    completed = with_group_values(counted).astype({"active_units": "float64"})
     groups = group_columns(completed)
-    betas = _spread_out(completed["beta"])
-    shown = completed[completed["beta"].isin(betas)].astype({"active_units": "float64"})
     counts = (
-        shown.groupby([*groups, "latent_dim"], dropna=False)["active_units"]
+        completed.groupby([*groups, "latent_dim"], dropna=False)["active_units"]
         .agg(["mean", "min", "max", "size"])
         .reset_index()
         .rename(columns={"size": "trials"})
         .sort_values([*groups, "latent_dim"], key=naturally)
     )
     counts = counts.assign(setting=setting_labels(counts), in_words=beta_words(counts))
-    counts = counts.assign(kind="count")
-    measured = ["kind", "latent_dim", "mean", "min", "max", "trials"]
-    rows = [counts[[*_PANEL, "setting", *measured]]]
-    if estimates is not None:
-        rows.append(_bands(estimates[estimates["beta"].isin(betas)]))
-    points = pd.concat(rows, ignore_index=True)
-    return _draw(points.assign(panel=points["dataset"] + ", " + points["in_words"]))
+    return counts.assign(kind="count")[[*_POINT, "setting", "kind", "mean", "min", "max", "trials"]]
 
 
 def _spread_out(betas: "pd.Series[float]") -> list[float]:
@@ -76,7 +104,7 @@ def _bands(estimates: pd.DataFrame) -> pd.DataFrame:
     known = known.assign(in_words=beta_words(known))
     return pd.DataFrame(
         {
-            **{name: known[name] for name in _PANEL},
+            **{name: known[name] for name in ("dataset", "beta", "in_words")},
             "setting": setting_labels(known),
             "kind": "band",
             "latent_dim": known["plateau_from"].astype("float64"),
@@ -88,31 +116,32 @@ def _bands(estimates: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _draw(rows: pd.DataFrame) -> alt.FacetChart:
-    panels = list(rows.sort_values(["dataset", "beta"], key=naturally)["panel"].unique())
-    datasets, betas = rows["dataset"].nunique(), rows["beta"].nunique()
-    if datasets > 1 and len(panels) == datasets * betas:
-        columns = betas  # a dataset in each row
+def _draw(rows: pd.DataFrame, against: str) -> alt.FacetChart:
+    by = "latent_dim" if against == "beta" else "beta"
+    panels = list(rows.sort_values(["dataset", by], key=naturally)["panel"].unique())
+    datasets, others = rows["dataset"].nunique(), rows[by].nunique()
+    if datasets > 1 and len(panels) == datasets * others and others <= MOST_BETAS:
+        columns = others  # a dataset in each row
     else:
         lines = ceil(len(panels) / MOST_COLUMNS) or 1
         columns = ceil(len(panels) / lines) or 1
-    return styled(wrapped(_panel(rows, columns * PANEL_WIDTH), "panel", panels, columns))
+    return styled(wrapped(_panel(rows, against, columns * PANEL_WIDTH), "panel", panels, columns))
 
 
-def _panel(rows: pd.DataFrame, total_width: float) -> alt.LayerChart:
+def _panel(rows: pd.DataFrame, against: str, total_width: float) -> alt.LayerChart:
     chosen = alt.selection_point(fields=["setting"], bind="legend")
-    latent_dim = alt.X("latent_dim:Q", title="latent_dim", axis=alt.Axis(tickMinStep=1))
+    x = alt.X("latent_dim:Q", title="latent_dim", axis=alt.Axis(tickMinStep=1))
+    if against == "beta":
+        x = beta_axis(rows["beta"])
     settings = in_natural_order(rows["setting"])
     legend = setting_legend(settings, total_width, symbolOpacity=1)  # not as pale as the bands
-    colour = alt.Color(
-        "setting:N", title="setting (click to single out)", legend=legend, sort=settings
-    )
+    colour, shape = setting_channels(settings, "setting (click to single out)", legend)
     seen = alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.12))
     counts = alt.Chart().transform_filter("datum.kind == 'count'")
     bands = alt.Chart().transform_filter("datum.kind == 'band'")
     shown_bands = [
         bands.mark_rect(opacity=0.25).encode(
-            latent_dim,
+            x,
             x2="to:Q",
             y="min:Q",
             y2="max:Q",
@@ -127,21 +156,23 @@ def _panel(rows: pd.DataFrame, total_width: float) -> alt.LayerChart:
     ]
     if not (rows["kind"] == "band").any():  # an empty layer has no extent, and Vega warns
         shown_bands = []
+    diagonal = counts.mark_line(color="#888888", strokeDash=[4, 4]).encode(x, y="latent_dim:Q")
+    shown_diagonal = [diagonal] if against == "latent_dim" else []
     layers = [
-        counts.mark_line(color="#888888", strokeDash=[4, 4]).encode(latent_dim, y="latent_dim:Q"),
+        *shown_diagonal,
         *shown_bands,
         counts.mark_rule(strokeWidth=2).encode(
-            latent_dim, y="min:Q", y2="max:Q", color=colour, opacity=seen
+            x, y="min:Q", y2="max:Q", color=colour, opacity=seen
         ),
         counts.mark_line().encode(
-            latent_dim, alt.Y("mean:Q", title="active units"), color=colour, opacity=seen
+            x, alt.Y("mean:Q", title="active units"), color=colour, opacity=seen
         ),
         counts.mark_point(filled=True, size=55)
         .encode(
-            latent_dim,
+            x,
             y="mean:Q",
             color=colour,
-            shape=alt.Shape("setting:N", legend=None, sort=settings),
+            shape=shape,
             opacity=seen,
             tooltip=_TOOLTIP,
         )

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import beta_axis, setting_legend, styled, wrapped
+from analysis.charts.style import beta_axis, setting_channels, setting_legend, styled, wrapped
 from analysis.group_words import beta_words, in_natural_order, setting_labels
 from analysis.groups import range_ends
 
@@ -25,7 +25,7 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
     settings = in_natural_order(rows["setting"])
     datasets = in_natural_order(rows["dataset"])
     legend = setting_legend(settings, PANEL_WIDTH * min(2, len(datasets)), symbolOpacity=1)
-    colour = alt.Color("setting:N", title="setting", sort=settings, legend=legend)
+    colour, shape = setting_channels(settings, "setting", legend)
     tooltip = [
         alt.Tooltip("setting:N"),
         alt.Tooltip("in_words:N", title="β"),
@@ -38,7 +38,6 @@ def dimension_by_beta_chart(curve: pd.DataFrame) -> alt.FacetChart:
     base = alt.Chart()
     dimension = alt.Y("dimension:Q", title="intrinsic dimension")
     at_least = alt.Y("at_least:Q", title="intrinsic dimension")
-    shape = alt.Shape("setting:N", legend=None, sort=settings)
     layers = [
         base.mark_line().encode(beta, dimension, color=colour),
         base.mark_rule(strokeWidth=2).encode(beta, y="lower:Q", y2="upper:Q", color=colour),

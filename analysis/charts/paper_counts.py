@@ -3,7 +3,14 @@
 import altair as alt
 import pandas as pd
 
-from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH, beta_axis, styled, wrapped
+from analysis.charts.style import (
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    beta_axis,
+    setting_channels,
+    styled,
+    wrapped,
+)
 from analysis.group_words import in_natural_order
 from analysis.paper_counts import setting_words
 
@@ -22,7 +29,7 @@ def paper_counts_chart(counts: pd.DataFrame) -> alt.FacetChart:
     )
     settings = in_natural_order(rows["setting"])
     beta = beta_axis(rows["beta"])
-    colour = alt.Color("setting:N", title="setting", sort=settings, legend=alt.Legend(columns=1))
+    colour, shape = setting_channels(settings, "setting", alt.Legend(columns=1))
     base = alt.Chart()
     layers = [
         base.mark_rule(color="#888888", strokeDash=[4, 4]).encode(y="paper:Q"),
@@ -34,7 +41,7 @@ def paper_counts_chart(counts: pd.DataFrame) -> alt.FacetChart:
             beta,
             y="mean:Q",
             color=colour,
-            shape=alt.Shape("setting:N", legend=None, sort=settings),
+            shape=shape,
             tooltip=[
                 alt.Tooltip("net:N"),
                 alt.Tooltip("setting:N"),

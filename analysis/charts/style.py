@@ -14,6 +14,7 @@ __all__ = [
     "PANEL_HEIGHT",
     "PANEL_WIDTH",
     "beta_axis",
+    "setting_channels",
     "setting_legend",
     "styled",
     "wrapped",
@@ -57,6 +58,24 @@ def setting_legend(settings: Sequence[str], panels_width: float, **properties: A
         return alt.Legend(columns=1, **properties)
     return alt.Legend(
         orient="bottom", columns=1, labelLimit=PAGE_WIDTH - axes_and_symbol, **properties
+    )
+
+
+def setting_channels(
+    settings: Sequence[str], title: str, legend: alt.Legend
+) -> tuple[alt.Color, alt.Shape]:
+    """Return colours and shapes of settings, both in one legend: there are more than colours.
+
+    Args:
+        settings: All of them; rows have theirs in a column `setting`.
+        title: Of the legend.
+        legend: How it looks.
+    """
+    # With a domain, and not a sort, for each, Vega-Lite makes one legend of both.
+    domain = list(settings)
+    return (
+        alt.Color("setting:N", title=title, legend=legend).scale(domain=domain),
+        alt.Shape("setting:N", title=title, legend=legend).scale(domain=domain),
     )
 
 

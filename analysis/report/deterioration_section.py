@@ -106,22 +106,28 @@ def _what_followed(row: pd.Series) -> list[Statement]:
     text += "{:,} whose unit paid for itself before"
     names = ["trials", "increment", "fell", "paid"]
     if row["fell"]:
-        text += ", at a noise of {:g} to {:g}; mean σ² then rose above the threshold in {:,} of "
-        text += "them under the noise and in {:,} after it"
-        names += ["least_noise", "most_noise", "collapsed", "collapsed_later"]
+        noise = ["least_noise", "most_noise"][: 1 if row["least_noise"] == row["most_noise"] else 2]
+        text += f", at a noise of {' to '.join(['{:g}'] * len(noise))}; mean σ² then rose above "
+        text += "the threshold in {:,} of them under the noise and in {:,} after it"
+        names += [*noise, "collapsed", "collapsed_later"]
     statements = [_of_schedule(row, text + ".", names)]
     if pd.isna(row["last_share"]):
         return statements
     text = (
         f"{what}, {{:.0f}} epochs later: {{:,}} had recovered, {{:,}} in part, {{:,}} relapsed and "
     )
-    text += "{:,} did not recover. At the end the gain was {:z.0f}% of the initial one (median; "
-    text += "{:z.0f}% to {:z.0f}%), at its best without noise {:z.0f}%"
+    text += "{:,} did not recover. At the end the gain was {:z.0f}% of the initial one"
     names = ["recovery_epochs", "recovered", "recovered_in_part", "relapsed", "did_not_recover"]
-    names += ["last_share", "least_share", "most_share", "best_share"]
+    names.append("last_share")
+    if row["least_share"] < row["most_share"]:
+        text += " (median; {:z.0f}% to {:z.0f}%)"
+        names += ["least_share", "most_share"]
+    text += ", at its best without noise {:z.0f}%"
+    names.append("best_share")
     if not pd.isna(row["used_after"]):
         epochs = "epoch" if row["used_after"] == 1 else "epochs"
-        text += f"; units that came into use did so after {{:g}} {epochs} (median)"
+        text += f"; units that came into use did so after {{:g}} {epochs}"
+        text += " (median)" if row["trials"] > 1 else ""
         names.append("used_after")
     return [*statements, _of_schedule(row, text + ".", names)]
 

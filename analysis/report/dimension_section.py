@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.activity import LEAST_GAIN, sensitivity_at_plateau, threshold_sensitivity
-from analysis.charts.active_units import MOST_BETAS, active_units_chart
+from analysis.charts.active_units import MOST_BETAS, active_units_chart, drawn_against
 from analysis.charts.dimension_by_beta import dimension_by_beta_chart
 from analysis.charts.thresholds import thresholds_chart
 from analysis.dimension_by_beta import beta_of_drops, dimension_by_beta
@@ -52,17 +52,24 @@ def _controls_statement(completed: pd.DataFrame, counted: pd.DataFrame) -> State
 
 
 def _curves(completed: pd.DataFrame, estimates: pd.DataFrame) -> Figure:
-    betas, what = estimates["beta"].nunique(), "ranges of β" if "beta_from" in estimates else "β"
-    most = f" Of {betas} {what}, {MOST_BETAS} are drawn." if betas > MOST_BETAS else ""
+    against = drawn_against(completed)
     differ = "in seeds and in what groups mix" if scattered_columns(completed) else "in seeds only"
-    return Figure(
-        "active-units",
-        f"Active units against latent_dim. Points are means over trials that differ {differ}, "
-        "bars span the fewest and the most; on the dashed diagonal every unit is active. Where "
-        "the count stops growing it has reached the intrinsic dimension: the bands are its 95% "
-        f"intervals, over the latent dimensions that they were taken from.{most}",
-        active_units_chart(completed, estimates),
-    )
+    caption = f"Points are means over trials that differ {differ}, bars span the fewest and the "
+    if against == "beta":
+        caption = f"Active units against β. {caption}most."
+    else:
+        betas, what = (
+            estimates["beta"].nunique(),
+            "ranges of β" if "beta_from" in estimates else "β",
+        )
+        caption = (
+            f"Active units against latent_dim. {caption}most; on the dashed diagonal every unit is "
+            "active. Where the count stops growing it has reached the intrinsic dimension: the "
+            "bands are its 95% intervals, over the latent dimensions that they were taken from."
+        )
+        if betas > MOST_BETAS:
+            caption += f" Of {betas} {what}, {MOST_BETAS} are drawn."
+    return Figure("active-units", caption, active_units_chart(completed, estimates))
 
 
 def _by_rule(tables: StudyTables, completed: pd.DataFrame) -> list[Block]:
@@ -134,7 +141,8 @@ def _disagreements(by_rule: pd.DataFrame, groups: list[str], tables: StudyTables
 
 def _by_beta(estimates: pd.DataFrame) -> list[Block]:
     curve = dimension_by_beta(estimates)
-    if curve.empty or estimates["beta"].nunique() < 2:
+    swept = (estimates["latent_dims"] > 1).any()  # else all are bounds, from the counts above
+    if curve.empty or estimates["beta"].nunique() < 2 or not swept:
         return []
     blocks: list[Block] = [
         Figure(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from analysis.charts.active_units import MOST_BETAS, active_units_chart
+from analysis.charts.active_units import MOST_BETAS, active_units_chart, drawn_against
 from analysis.charts.style import PANEL_HEIGHT, PANEL_WIDTH
 from analysis.intrinsic_dimension import estimate_intrinsic_dimension
 from study.tables import TRIALS
@@ -114,6 +114,28 @@ def test_points_are_under_their_panels_title_where_datasets_have_other_betas() -
         found = re.search(r"dataset: (\w+); β: (β = [\d.]+)", label)
         assert found
         assert above == [f"{found[1]}, {found[2]}"]
+
+
+def test_where_no_latent_dim_is_swept_the_counts_are_drawn_against_beta() -> None:
+    betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    trials = pd.concat([sweep(betas).query("latent_dim == 16"), sweep(betas, dataset="mnist")])
+    assert drawn_against(trials) == "latent_dim"
+    trials = trials.query("latent_dim == 16 and (dataset == 'mnist' or beta < 2)")
+    assert drawn_against(trials) == "beta"
+    content = active_units_chart(trials, estimate_intrinsic_dimension(trials)).to_dict()
+    assert content["facet"]["sort"] == ["mnist, latent_dim 16", "tiles, latent_dim 16"]
+    layers = [layer["encoding"] for layer in content["spec"]["layer"]]
+    assert {layer["x"]["field"] for layer in layers} == {"beta"}
+    assert {layer["y"]["field"] for layer in layers} == {"mean", "min"}  # without the diagonal
+    shown = rows_of(content, "count").set_index(["dataset", "setting", "beta"])["mean"]
+    expected = trials.groupby(["dataset", "architecture", "beta"])["active_units"].mean()
+    assert dict(shown) == dict(expected)
+
+
+def test_where_nothing_is_swept_a_point_is_beside_its_diagonal() -> None:
+    trials = sweep((2.0,)).query("latent_dim == 16")
+    assert drawn_against(trials) == "latent_dim"
+    assert len(rows_of(active_units_chart(trials).to_dict(), "count")) == 2
 
 
 def test_of_many_betas_some_are_drawn_and_the_ends_are_among_them() -> None:

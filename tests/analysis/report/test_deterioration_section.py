@@ -96,7 +96,7 @@ def test_what_followed_by_schedule(tables: StudyTables) -> None:
     assert said[1].startswith(
         "Noise until the collapse (3 trials, +0.25 per epoch): the gain fell below β·KL in 3 of "
     )
-    assert "at a noise of 0.5 to 0.5;" in said[1]
+    assert "at a noise of 0.5;" in said[1]
     assert said[2].startswith(
         "Noise until the collapse, 3 epochs later: 1 had recovered, 0 in part, 0 relapsed and 2 "
         "did not recover. At the end the gain was 8% of the initial one (median; 8% to 75%), "

@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.intrinsic_dimension import estimate_by_rule, estimate_intrinsic_dimension
 from analysis.report import Report, compose_report, picture, to_html, to_markdown
-from analysis.report.content import TableBlock
+from analysis.report.content import Figure, TableBlock
 from analysis.study_tables import StudyTables
 from study.commands.reporting import study_tables
 from study.loading import Study
@@ -295,6 +295,21 @@ def test_one_trial_gives_no_dimension(tables: StudyTables) -> None:
     to_html(report)
 
 
+@pytest.mark.parametrize("swept", [False, True])
+def test_counts_are_against_beta_where_no_latent_dim_is_swept(
+    tables: StudyTables, swept: bool
+) -> None:
+    trials = tables.trials.assign(beta=tables.trials["seed"] % 2 + 1.0)
+    if not swept:
+        trials = trials.query("latent_dim == latent_dim.max()")
+    report = compose_report(only(tables, trials))
+    (section,) = (section for section in report.sections if section.anchor == "dimension")
+    figures = {block.name: block for block in section.blocks if isinstance(block, Figure)}
+    what = "latent_dim" if swept else "β"
+    assert figures["active-units"].caption.startswith(f"Active units against {what}. ")
+    assert ("dimension-by-beta" in figures) == swept
+
+
 def test_all_failed_shows_why(tables: StudyTables) -> None:
     trials = tables.trials.assign(status="failed", error="out of memory: 3 GB")
     measured = [name for name in TRIALS.names if TRIALS.field(name).nullable and name != "error"]
@@ -318,7 +333,8 @@ def test_controls_alone_have_no_law(tables: StudyTables) -> None:
     report = compose_report(only(tables, trials))
     assert any("nothing to check it on" in statement.text for statement in report.answer)
     assert any("Controls" in block.caption for block in table_blocks(report))
-    to_html(report)
+    sentence = '<td class="text long">σ² has no part in the objective'
+    assert sentence in to_html(report)  # with room enough not to become a column of words
 
 
 def test_controls_beside_others_are_told_and_their_tables_can_be_made_again(
