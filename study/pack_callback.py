@@ -52,6 +52,9 @@ _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt|BadInput)\b")
 # reach, and known to be dead seconds later.
 _LOST = re.compile(r"The actor \w+ is unavailable: |The actor died because its node has died")
 
+_NEVER_RAN = "The actor never ran - it was cancelled before it started running."
+"""What Ray says after the reason for it."""
+
 
 class Judge(Protocol):
     """Who hears of results while packs train, and gives trials up."""
@@ -288,7 +291,8 @@ def _is_lost(trial: TuneTrial) -> bool:
 
 def _reason(trial: TuneTrial) -> str:
     """Return the line of a trial's traceback that says what happened."""
-    lines = [line.strip() for line in _error_text(trial).splitlines() if line.strip()]
+    text = _error_text(trial).replace(_NEVER_RAN, "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]
     return (errors or lines or ["the worker died without a word"])[-1]
 

@@ -399,6 +399,12 @@ def test_an_error_after_the_commit_changes_nothing(run: Run) -> None:
             "search_spaces.BadInput: no",
         ),
         ("something else\n", "something else"),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: A\n"
+            "The actor is dead because all references to the actor were removed.\n"
+            "The actor never ran - it was cancelled before it started running.\n",
+            "The actor is dead because all references to the actor were removed.",
+        ),
         ("", "the worker died without a word"),
     ],
 )
