@@ -37,7 +37,13 @@ from analysis.normality import (
 )
 from analysis.paired_effects import paired_effects
 from analysis.paper_claims import paper_claims
-from analysis.paper_counts import closest_settings, conv_against_dense, paper_counts
+from analysis.paper_counts import (
+    closest_settings,
+    closest_with_own_beta,
+    conv_against_dense,
+    dense_pairs,
+    paper_counts,
+)
 from analysis.paper_layers import beside_figure_7
 from analysis.paper_table import beside_paper_table
 from analysis.points_to_follow import points_to_follow
@@ -62,6 +68,7 @@ __all__ = [
     "best_so_far",
     "beta_of_drops",
     "closest_settings",
+    "closest_with_own_beta",
     "code_statistics",
     "code_table",
     "compare_trials",
@@ -69,6 +76,7 @@ __all__ = [
     "conv_against_dense_tiles",
     "count_tiles",
     "cross_checks",
+    "dense_pairs",
     "describe_estimate",
     "describe_group",
     "deterioration_by_group",

@@ -54,11 +54,9 @@ def setting_legend(settings: Sequence[str], panels_width: float, **properties: A
     """
     axes_and_symbol, letter = 100, 6.2
     labels = letter * max(map(len, settings), default=0)
-    if panels_width + axes_and_symbol + labels <= PAGE_WIDTH:
-        return alt.Legend(columns=1, **properties)
-    return alt.Legend(
-        orient="bottom", columns=1, labelLimit=PAGE_WIDTH - axes_and_symbol, **properties
-    )
+    if panels_width + axes_and_symbol + labels > PAGE_WIDTH:
+        properties["orient"] = "bottom"
+    return alt.Legend(columns=1, labelLimit=PAGE_WIDTH - axes_and_symbol, **properties)
 
 
 def setting_channels(

@@ -8,7 +8,9 @@ from analysis.paper import PAPER_NETS, PaperNet
 from analysis.paper_claims import paper_claims
 from analysis.paper_counts import (
     closest_settings,
+    closest_with_own_beta,
     conv_against_dense,
+    dense_pairs,
     paper_counts,
     setting_columns,
     setting_template,
@@ -39,6 +41,9 @@ def paper_statements(tables: StudyTables) -> list[Statement]:
     closest = closest_settings(counts)
     if len(statements) > 1 and len(closest):
         statements.append(_closest_statement(counts, closest))
+        own_beta = closest_with_own_beta(counts)
+        if own_beta["farthest"].iloc[0] < closest["farthest"].iloc[0]:
+            statements.append(_own_beta_statement(own_beta))
     statements += _conv_statements(conv_against_dense(counts))
     return statements + _control_statements(sparsity_of_controls(tables.trials, tables.units))
 
@@ -84,6 +89,8 @@ def paper_section(tables: StudyTables) -> Section | None:
                 f"from analysis import closest_settings\n{_COUNTS}closest_settings(counts)",
             )
         )
+    blocks += _own_beta_table(counts)
+    blocks += _pairs_statement(dense_pairs(tables.trials))
     for where in ("table I", "table II"):
         blocks += _table_beside(tables, where)
     blocks += _layers_beside(tables)
@@ -170,6 +177,72 @@ def _closest_statement(counts: pd.DataFrame, closest: pd.DataFrame) -> Statement
         f"*best[{names}], *best[nets], *paper[nets], best['farthest']",
         warns=bool(best["farthest"] > 1),
     )
+
+
+def _own_beta_statement(own_beta: pd.DataFrame) -> Statement:
+    """Say which one setting comes closest where each net may have its own β."""
+    best = own_beta[own_beta["farthest"] == own_beta["farthest"].iloc[0]]
+    best = best.drop_duplicates("where")
+    words, names = setting_template(best.iloc[0].drop("beta"))
+    said = f" is {words}" if words else ""
+    ours = ", ".join(f"{{:.1f}} units at β = {{:g}} ({where})" for where in best["where"])
+    return Statement(
+        f"With a β for each net, all else equal, the closest to all of them{said}: {ours}. The "
+        "farthest is off by {:.1f}.",
+        (
+            *(float(best[name].iloc[0]) for name in names),
+            *best[["mean", "beta"]].to_numpy(float).ravel(),
+            float(best["farthest"].iloc[0]),
+        ),
+        f"from analysis import closest_with_own_beta\n{_COUNTS}"
+        "best = closest_with_own_beta(counts)\n"
+        "best = best[best['farthest'] == best['farthest'].iloc[0]].drop_duplicates('where')\n"
+        f"*best[{names}].iloc[0], *best[['mean', 'beta']].to_numpy().ravel(), "
+        "best['farthest'].iloc[0]",
+        warns=bool(best["farthest"].iloc[0] > 1),
+    )
+
+
+def _own_beta_table(counts: pd.DataFrame) -> list[Block]:
+    """Show the closest settings where each net may have its own β."""
+    own_beta = closest_with_own_beta(counts)
+    if counts["where"].nunique() < 2 or own_beta.empty:
+        return []
+    shown = own_beta.drop(columns=["dataset", "architecture", "trials", "paper", "difference"])
+    return [
+        TableBlock(
+            "The same where each net may have its own β, which the paper does not state: the "
+            "nearest β of each net, mean, fewest and most active units, and mean σ² + Var μ over "
+            "the units",
+            shown.head(MOST_SETTINGS),
+            {name: "{:.1f}" for name in ("mean", "farthest", "total")}
+            | {"law_mean": "{:.4f}", "beta": "{:g}", "fewest": "{:.0f}", "most": "{:.0f}"},
+            f"from analysis import closest_with_own_beta\n{_COUNTS}"
+            f"closest_with_own_beta(counts)[{list(shown.columns)}]",
+        )
+    ]
+
+
+def _pairs_statement(pairs: pd.DataFrame) -> list[Statement]:
+    """Say how near to the law both dense nets come where both have the paper's counts."""
+    near = int((pairs["farthest"] <= 1).sum())
+    if near == 0:
+        return []
+    best = pairs.iloc[0]
+    words, names = setting_template(best)
+    alike = f"{words}, " if words else ""
+    names += ["epochs", "mnist_beta", "tiles_beta", "mnist_units", "tiles_units", "law_mean"]
+    return [
+        Statement(
+            "The paper's dense nets, trained alike but for β: both are within one of its counts "
+            "in {:,} of {:,} pairs of β. Nearest to the variance law among these is "
+            f"{alike}{{:,.0f}} epochs, β = {{:g}} on mnist and {{:g}} on tiles: {{:.1f}} and "
+            "{:.1f} units, and over the units of both mean σ² + Var μ = {:.4f}.",
+            (near, len(pairs), *(float(best[name]) for name in names)),
+            "from analysis import dense_pairs\npairs = dense_pairs(trials)\n"
+            f"(pairs['farthest'] <= 1).sum(), len(pairs), *pairs.iloc[0][{names}]",
+        )
+    ]
 
 
 def _conv_statements(both: pd.DataFrame) -> list[Statement]:

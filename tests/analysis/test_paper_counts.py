@@ -10,7 +10,9 @@ from analysis.charts.paper_counts import paper_counts_chart
 from analysis.paper import PAPER_NETS, paper_units
 from analysis.paper_counts import (
     closest_settings,
+    closest_with_own_beta,
     conv_against_dense,
+    dense_pairs,
     epochs_words,
     paper_counts,
     setting_columns,
@@ -55,7 +57,7 @@ def test_means_and_ranges_over_seeds() -> None:
     counts = paper_counts(trials)
     assert counts.columns.tolist() == [
         *("where", "dataset", "architecture", "beta", "epochs", "trials"),
-        *("mean", "fewest", "most", "paper", "difference"),
+        *("mean", "fewest", "most", "law_mean", "paper", "difference"),
     ]
     assert counts["beta"].tolist() == [1.0, 2.0]
     assert counts["trials"].tolist() == [3, 2]
@@ -127,6 +129,54 @@ def test_the_closest_setting_is_that_of_the_smallest_largest_difference() -> Non
     assert closest["farthest"].tolist() == [2, 2, 4, 12]
     assert closest["total"].tolist() == [7, 8, 4, 37]
     assert closest.loc[0, list(NETS)].tolist() == [7, 11, 6, 10]
+
+
+def test_the_closest_setting_where_each_net_may_have_its_own_beta() -> None:
+    torch = {"initialisation": "torch", "beta": 1.0}
+    trials = trials_of(
+        [
+            *all_nets((12, 13, 9, 16), beta=0.5, initialisation="glorot"),
+            *all_nets((9, 8, 4, 13), beta=1.0, initialisation="glorot"),
+            *all_nets((8, 8, 3, 15), beta=2.0, initialisation="glorot"),
+            *all_nets((8, 13, 6, 12), **torch),
+            *net("table I", 8, initialisation="other"),  # not tried with the other nets
+        ]
+    )
+    closest = closest_with_own_beta(paper_counts(trials))
+    assert closest["initialisation"].tolist() == ["glorot"] * 4 + ["torch"] * 4
+    assert closest["where"].tolist() == list(NETS) * 2
+    assert closest["beta"].tolist() == [2.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert closest["mean"].tolist() == [8, 13, 9, 13, 8, 13, 6, 12]
+    assert closest["farthest"].tolist() == [1] * 4 + [2] * 4
+    assert closest["total"].tolist() == [2] * 8
+    alone = closest_with_own_beta(paper_counts(trials.query("initialisation == 'glorot'")))
+    assert alone["mean"].tolist() == [8, 13, 9, 13]  # where nothing but β varies
+
+
+def test_the_law_over_the_units_of_both_dense_nets() -> None:
+    trials = trials_of(
+        [
+            *net("table I", 8, 8, 9, beta=0.5, variance_law_mean=0.98),
+            *net("table I", 7, beta=1.0, variance_law_mean=0.99),
+            *net("table I", 5, beta=2.0, variance_law_mean=1.0),
+            *net("table II", 8, beta=0.25, variance_law_mean=1.06),
+            *net("table II", 3, beta=0.5, variance_law_mean=1.0),
+            *net("table I", 2, beta=2.0, epochs=120, variance_law_mean=1.0),
+            *net("table II", 2, beta=2.0, epochs=120, variance_law_mean=1.0),
+            *net("figure 7", 8, beta=0.5, variance_law_mean=9.0),
+        ]
+    )
+    pairs = dense_pairs(trials)
+    assert len(pairs) == 3 * 2 + 1
+    assert pairs["epochs"].tolist().count(120) == 1
+    near, others = pairs.head(2), pairs.tail(5)
+    assert near["mnist_beta"].tolist() == [0.5, 1.0]
+    assert near["tiles_beta"].tolist() == [0.25, 0.25]
+    assert near["law_mean"].tolist() == pytest.approx([(3 * 0.98 + 1.06) / 4, (0.99 + 1.06) / 2])
+    assert near["mnist_units"].tolist() == pytest.approx([25 / 3, 7])
+    assert (near["farthest"] <= 1).all()
+    assert others["farthest"].is_monotonic_increasing
+    assert dense_pairs(trials.query("dataset == 'mnist'")).empty
 
 
 def test_conv_against_dense_by_dataset_and_setting() -> None:
