@@ -58,10 +58,8 @@ def _curves(completed: pd.DataFrame, estimates: pd.DataFrame) -> Figure:
     if against == "beta":
         caption = f"Active units against β. {caption}most."
     else:
-        betas, what = (
-            estimates["beta"].nunique(),
-            "ranges of β" if "beta_from" in estimates else "β",
-        )
+        betas = estimates["beta"].nunique()
+        what = "ranges of β" if "beta_from" in estimates else "β"
         caption = (
             f"Active units against latent_dim. {caption}most; on the dashed diagonal every unit is "
             "active. Where the count stops growing it has reached the intrinsic dimension: the "

@@ -181,8 +181,7 @@ def _closest_statement(counts: pd.DataFrame, closest: pd.DataFrame) -> Statement
 
 def _own_beta_statement(own_beta: pd.DataFrame) -> Statement:
     """Say which one setting comes closest where each net may have its own β."""
-    best = own_beta[own_beta["farthest"] == own_beta["farthest"].iloc[0]]
-    best = best.drop_duplicates("where")
+    best = own_beta.drop_duplicates("where")  # of which each setting has all
     words, names = setting_template(best.iloc[0].drop("beta"))
     said = f" is {words}" if words else ""
     ours = ", ".join(f"{{:.1f}} units at β = {{:g}} ({where})" for where in best["where"])
@@ -195,8 +194,7 @@ def _own_beta_statement(own_beta: pd.DataFrame) -> Statement:
             float(best["farthest"].iloc[0]),
         ),
         f"from analysis import closest_with_own_beta\n{_COUNTS}"
-        "best = closest_with_own_beta(counts)\n"
-        "best = best[best['farthest'] == best['farthest'].iloc[0]].drop_duplicates('where')\n"
+        "best = closest_with_own_beta(counts).drop_duplicates('where')\n"
         f"*best[{names}].iloc[0], *best[['mean', 'beta']].to_numpy().ravel(), "
         "best['farthest'].iloc[0]",
         warns=bool(best["farthest"].iloc[0] > 1),
