@@ -57,7 +57,7 @@ def active_units_chart(
         estimates: What `estimate_intrinsic_dimension` says of them, for the bands.
     """
     counts = _counts(trials)
-    against = drawn_against(trials)
+    against = _against(counts)
     if against == "beta":
         panels = counts["dataset"] + ", latent_dim " + counts["latent_dim"].astype("str")
         return _draw(counts.assign(panel=panels), against)
@@ -71,7 +71,10 @@ def active_units_chart(
 
 def drawn_against(trials: pd.DataFrame) -> str:
     """Return what the chart's x axis is: latent_dim, or beta where only that varies in settings."""
-    counts = _counts(trials)
+    return _against(_counts(trials))
+
+
+def _against(counts: pd.DataFrame) -> str:
     tried = counts.groupby(["dataset", "setting", "beta"])["latent_dim"].nunique()
     return "latent_dim" if (tried > 1).any() or counts["beta"].nunique() < 2 else "beta"
 

@@ -138,6 +138,16 @@ def test_where_nothing_is_swept_a_point_is_beside_its_diagonal() -> None:
     assert len(rows_of(active_units_chart(trials).to_dict(), "count")) == 2
 
 
+def test_one_legend_shows_colours_and_shapes() -> None:
+    """There are more settings than colours."""
+    many = [sweep((2.0,), learning_rate=rate) for rate in (1e-4, 2e-4, 3e-4, 4e-4)]
+    svg = vl_convert.vegalite_to_svg(active_units_chart(pd.concat(many)).to_dict())
+    assert svg.count(">setting (click to single out)</text>") == 1
+    symbols = re.findall(r'aria-roledescription="legend".*', svg, re.DOTALL)[0]
+    looks = re.findall(r'<path transform="translate[^>]* d="([^"]+)" fill="(#\w+)"', symbols)
+    assert len(looks) == len(set(looks)) == 8
+
+
 def test_of_many_betas_some_are_drawn_and_the_ends_are_among_them() -> None:
     betas = tuple(0.1 * 1.2**power for power in range(40))
     shown = rows_of(active_units_chart(sweep(betas)).to_dict(), "count")["beta"]
