@@ -5,7 +5,6 @@ import gzip
 import os
 import signal
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,9 @@ os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers are nice by default: on a machine of few cores they starve beside the other tests.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - it is spelt so
+# A Ray in this process asks for no token. One that did would leave the process wanting tokens of
+# every later one, whose actors then end before they start.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D}
@@ -47,16 +49,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_settings_of_earlier_modules() -> Iterator[None]:
-    """A Ray started in this process leaves variables behind, such as RAY_AUTH_MODE."""
+    """Modules, and a Ray started in this process, leave variables behind."""
     with patch.dict(os.environ):
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _token_of_this_home() -> None:
-    """Ray keeps a token for the life of a process, and tests have had homes of their own."""
-    if "ray._raylet" in sys.modules:
-        sys.modules["ray._raylet"].AuthenticationTokenLoader.instance().reset_cache()
 
 
 @pytest.fixture(scope="session")

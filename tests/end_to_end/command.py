@@ -1,7 +1,9 @@
 """The real command line in processes of its own, and what the tests look for around it."""
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -140,6 +142,22 @@ def title(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def free_port() -> int:
+    """A port to listen on.
+
+    It is none of those that the system hands out (from 32768) or Ray's workers take (up to 19999),
+    for seconds pass until the server that was told of it listens.
+    """
+    while True:
+        with socket.socket() as probe:
+            port = random.randrange(20000, 32000)
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
 
 
 def kill(pid: int) -> None:

@@ -6,7 +6,6 @@ come with the job.
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.end_to_end.command import descendants, environment, kill, wait_until
+from tests.end_to_end.command import descendants, environment, free_port, kill, wait_until
 
 TOKEN = "a3f1c05b9d7e42688f60b1d2c4e5a798"
 
@@ -73,7 +72,7 @@ def ray_head(folder: Path, cpus: int = 2, **more: str) -> Iterator[RayHead]:
     (home / ".ray" / "auth_token").write_text(TOKEN)
     python = _python_without_us(folder / "cluster-python")
     session = Path(tempfile.mkdtemp(prefix="vae-ray-"))  # paths of sockets must be short
-    dashboard, client = _free_port(), _free_port()
+    dashboard, client = free_port(), free_port()
     command = [
         *(str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--port", "0", "--num-cpus", str(cpus), "--temp-dir", str(session)),
@@ -98,6 +97,7 @@ def ray_head(folder: Path, cpus: int = 2, **more: str) -> Iterator[RayHead]:
         head = RayHead(dashboard, home, session)
         wait_until(lambda: _answers(head.address), 60, (folder / "ray.log").read_text())
         yield head
+        assert process.poll() is None, (folder / "ray.log").read_text()
     finally:
         family = descendants(process.pid)
         process.terminate()
@@ -120,12 +120,6 @@ def _python_without_us(folder: Path) -> Path:
         if "vae_study" not in entry.name:
             (packages / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(address: str) -> bool:

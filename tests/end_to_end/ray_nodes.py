@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -10,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 import yaml
 from ray.cluster_utils import Cluster
 
-from tests.end_to_end.command import descendants, environment, kill, wait_until
+from tests.end_to_end.command import descendants, environment, free_port, kill, wait_until
 
 # A node that vanishes is noticed within seconds, as cluster.yaml has it too.
 HEALTH = {
@@ -25,8 +25,7 @@ HEALTH = {
     "RAY_health_check_failure_threshold": "3",
 }
 
-# Whoever has another home has another token, or none; and Ray keeps one that it has read for the
-# life of a process, here that of many tests.
+# Whoever has another home has another token, or none.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 
 HEAD = "ray.head.default"  # as the provider that simulates nodes calls it
@@ -70,20 +69,14 @@ class Nodes:
 @contextmanager
 def ray_nodes() -> Iterator[Nodes]:
     """Start a head without CPUs; stop it and all its nodes afterwards."""
-    before = dict(os.environ)
-    os.environ.update(HEALTH | OPEN)
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
-    try:
-        yield Nodes(cluster)
-    finally:
-        cluster.shutdown()
-        for name in HEALTH | OPEN:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
+    with patch.dict(os.environ, HEALTH | OPEN):
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        try:
+            yield Nodes(cluster)
+        finally:
+            cluster.shutdown()
 
 
 @contextmanager
@@ -95,7 +88,7 @@ def autoscaled(folder: Path, node_types: dict[str, Any], max_workers: int) -> It
     Returns:
         The address.
     """
-    port = _free_port()
+    port = free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     file = folder / "ray_bootstrap_config.yaml"
@@ -131,7 +124,7 @@ def one_node(folder: Path, cpus: int) -> Iterator[str]:
     Returns:
         The address.
     """
-    port = _free_port()
+    port = free_port()
     with _head(folder, port, [f"--num-cpus={cpus}", "--disable-usage-stats"], OPEN):
         yield f"{ray.util.get_node_ip_address()}:{port}"
 
@@ -157,9 +150,3 @@ def _head(
             for pid in family:
                 kill(pid)
             shutil.rmtree(place, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,7 +1,6 @@
 """A Ray Tune user's own Tuner over the packs of a spec, against a study of the same spec."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -62,7 +61,6 @@ def own_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Ray of the user's; where packs log what they do."""
     log = tmp_path_factory.mktemp("log") / "epochs.txt"
     own = {LOG: str(log), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else this process wants tokens ever after
     ray.init(
         num_cpus=2,
         include_dashboard=False,
