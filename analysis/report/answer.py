@@ -8,7 +8,7 @@ from analysis.intrinsic_dimension import VERDICTS, describe_estimate
 from analysis.report.content import Statement
 from analysis.report.grouping import grouping_statements
 from analysis.report.law_section import law_statements
-from analysis.report.paper_section import paper_statements
+from analysis.report.paper_statements import paper_statements
 from analysis.report.search_section import search_answer
 from analysis.study_tables import StudyTables
 
