@@ -21,7 +21,7 @@ from tests.benchmarks.plain_vae import (
     plain_statistics,
 )
 from tests.benchmarks.timed_runs import Options, Run, Share, breakdown
-from tests.benchmarks.whole_study import DATALOADER, MEMORY, OURS, measure, report
+from tests.benchmarks.whole_study import DATALOADER, MEMORY, MIXED, OURS, measure, report
 
 LATENT_DIM = 3
 DENSE = Architecture.dense((16, 8))
@@ -175,9 +175,9 @@ def test_sides_run_in_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatc
     plain = iter([100.0, 150.0, 80.0, 160.0, 60.0, 170.0])
     order: list[Any] = []
 
-    def run_ours(options: Options, epochs: int) -> Run:
-        order.append(epochs)
-        return pretend(next(ours))
+    def run_ours(options: Options, epochs: int, precision: str = "float32") -> Run:
+        order.append(epochs if precision == "float32" else precision)
+        return pretend(next(ours) if precision == "float32" else 16.0)
 
     def run_plain(options: Options, loader: str) -> Run:
         order.append(loader)
@@ -185,12 +185,13 @@ def test_sides_run_in_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(whole_study, "run_ours", run_ours)
     monkeypatch.setattr(whole_study, "run_plain", run_plain)
-    result = measure(Options(epochs=2, overhead_epochs=7))
-    assert order == [2, "memory", "dataloader", 7] * 3
+    result = measure(Options(epochs=2, overhead_epochs=7, mixed=True))
+    assert order == [2, "mixed", "memory", "dataloader", 7] * 3
     assert result.sides[OURS].seconds == [30, 10, 20]
     assert result.sides[OURS].median.seconds == 20
     assert result.sides[MEMORY].times_ours == 80 / 20
     assert result.sides[DATALOADER].times_ours == 160 / 20
+    assert result.sides[MIXED].times_ours == 16 / 20
     assert result.sides[OURS].trials_per_hour == 64 * 3600 / 20
     assert not result.sides[MEMORY].active_units_agree
     assert "median active units differ from ours" in report(result)
@@ -199,7 +200,7 @@ def test_sides_run_in_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatc
 
 
 def test_sides_that_did_not_do_the_same_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_study, "run_ours", lambda options, epochs: pretend(1.0))
+    monkeypatch.setattr(whole_study, "run_ours", lambda *_: pretend(1.0))
     monkeypatch.setattr(
         whole_study, "run_plain", lambda options, loader: pretend(1.0, unit_rows=1279)
     )

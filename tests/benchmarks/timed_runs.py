@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from search_spaces.trial import Precision
 from tests.end_to_end.command import VAE_STUDY, environment, write_spec
 
 STUDY = "whole-study"
@@ -31,6 +32,7 @@ class Options:
         repeats: Runs of each side; the median counts.
         overhead_epochs: Epochs of the run of ours that gives the overhead; 0 leaves it out.
         skip_dataloader: Leave out the plain side with a `DataLoader`.
+        mixed: Run ours in mixed precision as well; the plain sides stay in float32.
         cpus: Cores that each side may use.
     """
 
@@ -44,6 +46,7 @@ class Options:
     repeats: int = 3
     overhead_epochs: int = 10
     skip_dataloader: bool = False
+    mixed: bool = False
     cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
@@ -90,12 +93,13 @@ class Run:
         return self.trials, self.epoch_rows, self.unit_rows
 
 
-def run_ours(options: Options, epochs: int) -> Run:
+def run_ours(options: Options, epochs: int, precision: Precision = "float32") -> Run:
     """Run the study by our command line, into a storage of its own.
 
     Args:
         options: What to run, save for the epochs.
         epochs: Epochs of every trial.
+        precision: Of every trial.
 
     Raises:
         RuntimeError: The command failed, or not all trials were completed.
@@ -113,6 +117,7 @@ def run_ours(options: Options, epochs: int) -> Run:
             "beta": list(options.betas),
             "initialisation": "torch",  # what the layers of torch.nn start from
             "seed": list(range(options.seeds)),
+            "precision": precision,
         },
         "training": {
             "epochs": epochs,

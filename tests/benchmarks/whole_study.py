@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search_spaces.trial import Precision
 from tests.benchmarks.timed_runs import Options, Run, run_ours, run_plain
 
 OURS = "vae-study"
+MIXED = "vae-study, mixed precision"
 MEMORY = "plain Tune, images in memory"
 DATALOADER = "plain Tune, DataLoader"
 LOADERS = {MEMORY: "memory", DATALOADER: "dataloader"}
@@ -86,16 +88,17 @@ def measure(options: Options, tell: Callable[[str], None] = lambda line: None) -
     Raises:
         RuntimeError: A command failed, or two runs did not do the same work.
     """
-    sides = [OURS, MEMORY] if options.skip_dataloader else [OURS, MEMORY, DATALOADER]
+    sides = [OURS, *[MIXED] * options.mixed, MEMORY, *[DATALOADER] * (not options.skip_dataloader)]
     runs: dict[str, list[Run]] = {name: [] for name in sides}
     longer: list[Run] = []
     for repeat in range(1, options.repeats + 1):
         told = f"{repeat}/{options.repeats}"
         for name, repeats in runs.items():
-            if name == OURS:
-                run = run_ours(options, options.epochs)
-            else:
+            if name in LOADERS:
                 run = run_plain(options, LOADERS[name])
+            else:
+                precision: Precision = "mixed" if name == MIXED else "float32"
+                run = run_ours(options, options.epochs, precision)
             tell(f"{told} {name}: {run.seconds:.1f} s")
             repeats.append(run)
             if run.work != runs[OURS][0].work:
@@ -197,6 +200,7 @@ def main() -> None:
         help="epochs of the run that gives the overhead; 0 leaves it out",
     )
     parser.add_argument("--skip-dataloader", action="store_true")
+    parser.add_argument("--mixed", action="store_true", help="ours in mixed precision as well")
     parser.add_argument("--cpus", type=int, default=default.cpus, help="of each side")
     parser.add_argument("--json", type=Path)
     arguments: dict[str, Any] = vars(parser.parse_args())
