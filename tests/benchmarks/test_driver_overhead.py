@@ -4,6 +4,8 @@ import pytest
 
 from tests.benchmarks.driver_overhead import measure, report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, object]:
@@ -28,7 +30,6 @@ def test_the_table(result: dict[str, object]) -> None:
     assert lines[-1].startswith("growth: ")
 
 
-@pytest.mark.slow
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     measure([8], pack_size=1, nodes=1, cpus=1, profile=tmp_path / "driver.pstats")

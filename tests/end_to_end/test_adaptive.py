@@ -215,6 +215,7 @@ def test_a_plan_says_what_it_would_take_at_most(tmp_path: Path) -> None:
     assert not (tmp_path / "studies").exists()
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_it_while_it_runs_and_afterwards(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, SPEC)
     journal = tmp_path / "studies" / "adaptive" / "optuna.journal"

@@ -89,6 +89,7 @@ def test_nodes_come_and_go(tmp_path: Path, nodes: Nodes) -> None:
     assert left_over(tmp_path / "studies" / "changing") == []
 
 
+@pytest.mark.slow
 def test_the_autoscaler_sees_the_demand(tmp_path: Path) -> None:
     """No worker is up; the launcher's file says what there may be, and all of it is asked for."""
     types = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 2}}

@@ -19,7 +19,7 @@ from tests.end_to_end.command import (
 )
 from tests.small_disk import fill, small_disk
 
-pytestmark = pytest.mark.usefixtures("shared_ray")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_ray")]
 
 SPEC: dict[str, Any] = {
     "study": "tight",
@@ -76,7 +76,6 @@ def test_room_again_after_a_while(tmp_path: Path, disk: Path, undisturbed: Path)
     assert left_over(disk / "studies" / "tight") == []
 
 
-@pytest.mark.slow
 def test_no_room_for_good(tmp_path: Path, disk: Path, undisturbed: Path) -> None:
     storage = ("--storage", disk / "studies")
     patience = ("--set", "resources.storage_patience_seconds=3")

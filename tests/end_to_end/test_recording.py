@@ -132,6 +132,7 @@ def in_its_probe(checkpoint: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_killed_in_its_probe_it_goes_on(tmp_path: Path, ran: Path) -> None:
     """Nothing is lost or doubled, whenever the driver dies; the last kill is within a probe."""
     command = ["run", str(write_spec(tmp_path, SPEC)), *CPUS]

@@ -138,6 +138,7 @@ def test_killed_and_resumed(
     assert not (tmp_path / "s3:").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_for_a_while(
     tmp_path: Path, server: S3Server, undisturbed: dict[str, pd.DataFrame]
 ) -> None:

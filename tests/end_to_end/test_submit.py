@@ -306,6 +306,7 @@ def test_other_versions_are_refused(
         assert detached.return_value == 2, "detaching does not hide it"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ssh_host_missing() is not None, reason=str(ssh_host_missing()))
 def test_through_the_head_s_ssh(head: RayHead, tmp_path: Path) -> None:
     """With the launcher's file alone: a tunnel for each command, and tables by rsync."""

@@ -378,6 +378,7 @@ def large_trials() -> list[Trial]:
     return [small_trial(latent_dim=2_000, seed=seed, epochs=1) for seed in range(8)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited as Linux does")
 def test_a_machine_whose_memory_ends() -> None:
     """The real thing: a process whose allocations the system refuses."""
