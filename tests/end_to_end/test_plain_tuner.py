@@ -321,10 +321,8 @@ tune.Tuner(
 """
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [pytest.param(SPEC, marks=pytest.mark.slow, id="grid"), pytest.param(ADAPTIVE, id="optuna")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [SPEC, ADAPTIVE], ids=["grid", "optuna"])
 def test_a_killed_driver_is_restored(
     tmp_path: Path, undisturbed: Any, log: Path, spec: dict[str, Any]
 ) -> None:

@@ -256,9 +256,8 @@ def test_datasets_are_not_compared() -> None:
             assert shown["dataset"].nunique() == 1
 
 
-@pytest.mark.parametrize(
-    "goals", [(ELBO,), pytest.param((ELBO, UNITS), marks=pytest.mark.slow)], ids=["one", "two"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("goals", [(ELBO,), (ELBO, UNITS)], ids=["one", "two"])
 def test_a_hundred_thousand_trials_do_not_break_the_page(goals: tuple[Goal, ...]) -> None:
     some = searched(500, seeds=1)
     parts = []
