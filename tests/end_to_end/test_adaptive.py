@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -22,6 +21,7 @@ from optuna.trial import TrialState
 
 from tests.end_to_end.command import (
     CPUS,
+    free_port,
     left_over,
     started,
     succeed,
@@ -259,9 +259,7 @@ def states(study: dict[str, Any]) -> set[str]:
 @contextmanager
 def dashboard(storage: Path) -> Iterator[Callable[[str], Any]]:
     """optuna-dashboard on a journal; yields a function that asks it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = Path(sys.executable).with_name("optuna-dashboard")
     server = subprocess.Popen(
         [command, "--port", str(port), str(storage)],
