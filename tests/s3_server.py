@@ -86,8 +86,12 @@ class S3Server:
 
     def objects(self) -> dict[str, bytes]:
         """All that is stored in the bucket, by key."""
-        get = self._client.get_object
-        return {key: get(Bucket=self.bucket, Key=key)["Body"].read() for key in self.list_keys()}
+        return {key: self.read(key) for key in self.list_keys()}
+
+    def read(self, key: str) -> bytes:
+        """What is stored under a key."""
+        content: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return content
 
     def uploads_left_open(self) -> int:
         """Uploads in parts that nobody has finished, which a real bucket's owner pays for."""

@@ -29,9 +29,9 @@ def small_disk(size: str) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the room there is; return the file that does."""
+    """Take all the room there is, or has become since; return the file that does."""
     ballast = disk / "ballast"
-    with suppress(OSError), ballast.open("wb") as file:
+    with suppress(OSError), ballast.open("ab") as file:
         while True:
             file.write(bytes(4096))
             file.flush()

@@ -1,5 +1,6 @@
 """A study in an object store: the real command against a real S3 server on this machine."""
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
+from study.driver_folder import DRIVER_FILE
 from tests.end_to_end.command import (
     CPUS,
     descendants,
@@ -183,14 +185,22 @@ def test_a_server_that_stays_away(tmp_path: Path, server: S3Server) -> None:
 def test_the_second_of_two_drivers_goes_on(
     tmp_path: Path, server: S3Server, undisturbed: dict[str, pd.DataFrame]
 ) -> None:
-    """Two machines, each with a Ray of its own: nothing but the store knows of both."""
+    """Two machines, each with a Ray of its own: nothing but the store knows of both.
+
+    The first is held while the second starts, or it might be done before.
+    """
     place, storage = "twice", ("--storage", server.uri("twice"))
+    driver = f"{place}/away/{DRIVER_FILE}"
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     command = ("run", write_spec(tmp_path, SPEC), "--cpus", "1", *storage)
     with started(tmp_path / "a", *command) as first:
         wait_until(lambda: marks(server, place), what="a commit")
+        first.send_signal(signal.SIGSTOP)
+        before = server.read(driver)
         with started(tmp_path / "b", *command) as second:
+            wait_until(lambda: server.read(driver) != before, what="the second driver")
+            first.send_signal(signal.SIGCONT)
             assert first.wait(240) == 3, (tmp_path / "a" / "output.txt").read_text()
             assert second.wait(240) == 0, (tmp_path / "b" / "output.txt").read_text()
     output = (tmp_path / "a" / "output.txt").read_text()
