@@ -93,11 +93,16 @@ def ray_head(folder: Path, cpus: int = 2, **more: str) -> Iterator[RayHead]:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env=variables, cwd=folder, start_new_session=True
         )
+
+    def is_alive() -> bool:
+        assert process.poll() is None, (folder / "ray.log").read_text()
+        return True
+
     try:
         head = RayHead(dashboard, home, session)
-        wait_until(lambda: _answers(head.address), 60, (folder / "ray.log").read_text())
+        wait_until(lambda: is_alive() and _answers(head.address), 60, "a head that answers")
         yield head
-        assert process.poll() is None, (folder / "ray.log").read_text()
+        is_alive()
     finally:
         family = descendants(process.pid)
         process.terminate()
